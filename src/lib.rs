@@ -7,6 +7,8 @@ pub mod uri;
 
 // 1  domain: pure functions over plain values
 pub mod geo;
+pub mod score;
+pub mod view;
 
 // 2  protocols: sans-IO machines and codecs
 

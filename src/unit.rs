@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Add;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 /// A cost or a time in whole microseconds; saturates instead of wrapping.
@@ -95,6 +96,52 @@ impl Ppm {
     pub const ALL: Self = Self(1_000_000);
 }
 
+/// Returns what is left of `value` after `age_ms`, when half of it goes every `half_ms`.
+///
+/// Integer arithmetic throughout: exact at whole half-lives, linear between them (at most
+/// 6 % above the true curve), so that every machine forgets alike. A zero half-life forgets
+/// at once.
+pub fn decayed(value: u64, age_ms: u64, half_ms: u64) -> u64 {
+    let whole = age_ms.checked_div(half_ms).unwrap_or(64);
+    if whole >= 64 {
+        return 0;
+    }
+    let left = u128::from(value >> whole);
+    let rest = u128::from(age_ms % half_ms);
+    (left - left * rest / (2 * u128::from(half_ms))) as u64
+}
+
+/// Returns the binary logarithm of `value` in steps of 1/1024, within one step; 0 for 0.
+pub fn log2_q10(value: u64) -> i32 {
+    let Some(whole) = value.checked_ilog2() else { return 0 };
+    // The mantissa above its leading one, as a fraction of 2^10, then its logarithm.
+    let mantissa = if whole >= 10 { value >> (whole - 10) } else { value << (10 - whole) };
+    whole as i32 * 1024 + i32::from(LOG2[(mantissa & 1023) as usize])
+}
+
+/// Returns `value` times two to the power of `steps` / 1024; saturates.
+pub fn scaled(value: u64, steps: i32) -> u64 {
+    let (whole, part) = (steps.div_euclid(1024), steps.rem_euclid(1024) as usize);
+    // Below 2^82; sixteen of its bits are the fraction of the table.
+    let product = u128::from(value) * u128::from(EXP2[part]);
+    let shift = whole - 16;
+    let shifted = match shift.unsigned_abs() {
+        by if shift >= 0 && by > product.leading_zeros() => u128::MAX,
+        by if shift >= 0 => product << by,
+        by => product.checked_shr(by).unwrap_or(0),
+    };
+    u64::try_from(shifted).unwrap_or(u64::MAX)
+}
+
+/// `1024 * log2(1 + i/1024)`, rounded.
+static LOG2: LazyLock<[u16; 1024]> = LazyLock::new(|| {
+    std::array::from_fn(|i| libm::round(1024.0 * libm::log2(1.0 + i as f64 / 1024.0)) as u16)
+});
+/// `65536 * 2^(i/1024)`, rounded.
+static EXP2: LazyLock<[u32; 1024]> = LazyLock::new(|| {
+    std::array::from_fn(|i| libm::round(65536.0 * libm::exp2(i as f64 / 1024.0)) as u32)
+});
+
 /// An ISO 3166-1 alpha-2 country code, upper case.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Country([u8; 2]);
@@ -149,6 +196,28 @@ mod tests {
         assert_eq!(Micros(u64::MAX) + Micros(1), Micros(u64::MAX));
         assert_eq!(Micros(u64::MAX).times_ppm(Ppm::ALL), Micros(u64::MAX));
         assert_eq!(Micros::from_ms(3).times_ppm(Ppm(500_000)), Micros(1500));
+    }
+
+    #[test]
+    fn forgetting_halves_and_never_rises() {
+        assert_eq!(decayed(1000, 0, 100), 1000);
+        assert_eq!(decayed(1000, 50, 100), 750);
+        assert_eq!(decayed(1000, 100, 100), 500);
+        assert_eq!(decayed(1000, 250, 100), 188);
+        assert_eq!((decayed(1000, 1, 0), decayed(u64::MAX, u64::MAX, 1)), (0, 0));
+        let curve: Vec<u64> = (0..2000).map(|age| decayed(1 << 40, age, 100)).collect();
+        assert!(curve.is_sorted_by(|a, b| a >= b));
+    }
+
+    #[test]
+    fn logarithms_and_powers_undo_each_other() {
+        assert_eq!([log2_q10(0), log2_q10(1), log2_q10(2), log2_q10(1024)], [0, 0, 1024, 10_240]);
+        for value in [3_u64, 999, 15_000, 123_456_789] {
+            let back = scaled(1, log2_q10(value));
+            assert!(back.abs_diff(value) <= value / 500 + 1, "{value} came back as {back}");
+        }
+        assert_eq!((scaled(1000, 1024), scaled(1000, -1024)), (2000, 500));
+        assert_eq!((scaled(u64::MAX, i32::MAX), scaled(u64::MAX, i32::MIN)), (u64::MAX, 0));
     }
 
     #[test]

@@ -1,0 +1,293 @@
+//! Short lists: for each (cell, capability) the candidates a request looks at first.
+//!
+//! A list holds at most [`LIST_MAX`] members, few of one region, ranked by the part of
+//! their cost that is known when the View is made. It is found without looking at everyone:
+//! regions are visited in the order of the best cost they could hold, and the search ends
+//! when no region left can better the worst of a full list.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::geo::Confidence;
+use crate::unit::Ppm;
+use crate::view::column::{COLD_ROUND_TRIPS, Column, Stretch};
+use crate::view::row::{Offer, Row};
+use crate::view::{Atlas, CapabilityId, CellId, Slot};
+
+/// One candidate: an offer of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Member {
+    /// The row.
+    pub slot: Slot,
+    /// Position of the offer in the row.
+    pub offer: u8,
+}
+
+impl Member {
+    /// Returns the row and the offer this names.
+    pub(crate) fn of(self, rows: &[Option<Arc<Row>>]) -> Option<(&Arc<Row>, &Offer)> {
+        let row = rows.get(self.slot.0 as usize)?.as_ref()?;
+        Some((row, row.offers.get(usize::from(self.offer))?))
+    }
+}
+
+/// A ranked short list.
+#[derive(Clone, Debug, Default)]
+pub struct List {
+    members: Arc<[Member]>,
+    /// The cost a newcomer must be below; `u32::MAX` while there is room.
+    worst_us: u32,
+}
+
+/// Every short list, and what they are made from.
+#[derive(Clone, Debug)]
+pub struct Index {
+    columns: Vec<Arc<Column>>,
+    /// By capability, then cell.
+    direct: Vec<Vec<List>>,
+    relayed: Vec<List>,
+    paths: Vec<Arc<Paths>>,
+}
+
+/// Direct path costs from one region's point to every row, in microseconds.
+#[derive(Clone, Debug)]
+struct Paths {
+    by_slot: Vec<u32>,
+    /// A lower bound by region of the rows.
+    least: Vec<u32>,
+}
+
+/// The most members of a list.
+pub const LIST_MAX: usize = 32;
+/// The most members of one region in a list, by how far the caller's place is trusted: the
+/// less it is, the wider the list reaches.
+const OF_ONE_REGION: [usize; 3] = [4, 6, 12];
+
+impl Index {
+    /// Returns the index of nothing.
+    pub(crate) fn empty(atlas: &Atlas) -> Self {
+        let paths =
+            || Arc::new(Paths { by_slot: Vec::new(), least: vec![u32::MAX; atlas.points.len()] });
+        Self {
+            columns: Vec::new(),
+            direct: Vec::new(),
+            relayed: Vec::new(),
+            paths: atlas.points.iter().map(|_point| paths()).collect(),
+        }
+    }
+
+    pub(crate) fn direct(&self, cell: CellId, capability: CapabilityId) -> &[Member] {
+        let cells = self.direct.get(usize::from(capability.0));
+        cells.and_then(|cells| cells.get(usize::from(cell.0))).map_or(&[], |list| &list.members)
+    }
+
+    pub(crate) fn relayed(&self, capability: CapabilityId) -> &[Member] {
+        self.relayed.get(usize::from(capability.0)).map_or(&[], |list| &list.members)
+    }
+
+    pub(crate) fn column(&self, capability: CapabilityId) -> Option<&Column> {
+        self.columns.get(usize::from(capability.0)).map(Arc::as_ref)
+    }
+
+    /// Brings the index up to date with `rows`; `changed` names each changed slot with the
+    /// row that stood there before.
+    pub(crate) fn update(
+        &mut self,
+        now: Instant,
+        atlas: &Atlas,
+        rows: &[Option<Arc<Row>>],
+        changed: &[(Slot, Option<Arc<Row>>)],
+        fleet: Ppm,
+        capabilities: usize,
+    ) {
+        self.columns.resize_with(capabilities, Arc::default);
+        self.relayed.resize_with(capabilities, || List { worst_us: u32::MAX, ..List::default() });
+        self.direct.resize_with(capabilities, Vec::new);
+        self.measure_paths(atlas, rows, changed);
+
+        let mut touched: Vec<Touched> = (0..capabilities).map(|_| Touched::default()).collect();
+        for (slot, before) in changed {
+            let after = rows[slot.0 as usize].as_ref();
+            note(&mut touched, *slot, before.as_deref(), after.map(Arc::as_ref));
+        }
+        for (number, touched) in touched.iter().enumerate() {
+            let capability = CapabilityId(number as u16);
+            if touched.laid_out_anew {
+                self.columns[number] = Arc::new(Column::build(capability, rows, now, fleet));
+                self.rank_all(number, atlas);
+            } else if !touched.members.is_empty() {
+                let column = Arc::make_mut(&mut self.columns[number]);
+                for member in &touched.members {
+                    if let Some((row, _offer)) = member.of(rows) {
+                        column.refresh(*member, row, now, fleet);
+                    }
+                }
+                self.rank_touched(number, &touched.members, rows);
+            }
+        }
+    }
+
+    fn measure_paths(
+        &mut self,
+        atlas: &Atlas,
+        rows: &[Option<Arc<Row>>],
+        changed: &[(Slot, Option<Arc<Row>>)],
+    ) {
+        let place = |row: &Row| (row.point, row.reach, row.region);
+        let moved: Vec<(Slot, &Row)> = changed
+            .iter()
+            .filter_map(|(slot, before)| Some((slot, before, rows[slot.0 as usize].as_deref()?)))
+            .filter(|(_, before, row)| before.as_deref().map(place) != Some(place(row)))
+            .map(|(slot, _, row)| (*slot, row))
+            .collect();
+        if moved.is_empty() {
+            return;
+        }
+        for (paths, point) in self.paths.iter_mut().zip(&atlas.points) {
+            let paths = Arc::make_mut(paths);
+            paths.by_slot.resize(rows.len(), u32::MAX);
+            for (slot, row) in &moved {
+                let cost = row.expected_from(point).0.0.saturating_mul(COLD_ROUND_TRIPS.into());
+                let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+                paths.by_slot[slot.0 as usize] = cost;
+                let least = &mut paths.least[usize::from(row.region)];
+                *least = cost.min(*least);
+            }
+        }
+    }
+
+    fn rank_all(&mut self, capability: usize, atlas: &Atlas) {
+        let column = Arc::clone(&self.columns[capability]);
+        let cells = (0..atlas.points.len() as u16 * 3).map(CellId);
+        self.direct[capability] = cells.map(|cell| self.rank_direct(&column, cell)).collect();
+        self.relayed[capability] = rank_relayed(&column);
+    }
+
+    /// Ranks again the lists in which one of `members` stands or would enter.
+    fn rank_touched(&mut self, capability: usize, members: &[Member], rows: &[Option<Arc<Row>>]) {
+        let column = Arc::clone(&self.columns[capability]);
+        let mut standing = vec![false; rows.len()];
+        for member in members {
+            standing[member.slot.0 as usize] = true;
+        }
+        let positions: Vec<usize> = positions(&column, members, rows);
+        let stands = |list: &List| list.members.iter().any(|it| standing[it.slot.0 as usize]);
+
+        let mut lists = std::mem::take(&mut self.direct[capability]);
+        for (list, cell) in lists.iter_mut().zip((0..).map(CellId)) {
+            let paths = &self.paths[usize::from(cell.region())].by_slot;
+            let cost = |at: usize| {
+                let path = paths[column.members()[at].slot.0 as usize];
+                path.saturating_add(column.extra_us()[at])
+            };
+            if stands(list) || positions.iter().any(|at| cost(*at) < list.worst_us) {
+                *list = self.rank_direct(&column, cell);
+            }
+        }
+        self.direct[capability] = lists;
+
+        let list = &self.relayed[capability];
+        let enters = |at: &usize| column.relayed_us()[*at] < list.worst_us;
+        if stands(list) || positions.iter().any(enters) {
+            self.relayed[capability] = rank_relayed(&column);
+        }
+    }
+
+    fn rank_direct(&self, column: &Column, cell: CellId) -> List {
+        let of_one_region = match cell.confidence() {
+            Confidence::Unknown => OF_ONE_REGION[0],
+            Confidence::Country => OF_ONE_REGION[1],
+            Confidence::City => OF_ONE_REGION[2],
+        };
+        let paths = &self.paths[usize::from(cell.region())];
+        let bound = |stretch: &Stretch| {
+            paths.least[usize::from(stretch.region)].saturating_add(stretch.least_extra_us)
+        };
+        let cost = |at: usize| {
+            let path = paths.by_slot[column.members()[at].slot.0 as usize];
+            path.saturating_add(column.extra_us()[at])
+        };
+        rank(column, of_one_region, bound, cost)
+    }
+}
+
+fn rank_relayed(column: &Column) -> List {
+    let cost = |at: usize| column.relayed_us()[at];
+    rank(column, OF_ONE_REGION[2], |stretch| stretch.least_relayed_us, cost)
+}
+
+/// Finds the cheapest [`LIST_MAX`] members, at most `of_one_region` from any one.
+fn rank(
+    column: &Column,
+    of_one_region: usize,
+    bound: impl Fn(&Stretch) -> u32,
+    cost: impl Fn(usize) -> u32,
+) -> List {
+    let mut visits: Vec<(u32, &Stretch)> =
+        column.stretches().iter().map(|stretch| (bound(stretch), stretch)).collect();
+    visits.sort_unstable_by_key(|(bound, stretch)| (*bound, stretch.region));
+    let mut best: Vec<(u32, Member)> = Vec::with_capacity(LIST_MAX * 2);
+    let mut local: Vec<(u32, Member)> = Vec::with_capacity(of_one_region + 1);
+    for (bound, stretch) in visits {
+        let limit = if best.len() < LIST_MAX { u32::MAX } else { best[LIST_MAX - 1].0 };
+        if bound > limit {
+            break;
+        }
+        local.clear();
+        for at in stretch.range.clone() {
+            let found = (cost(at), column.members()[at]);
+            if found.0 > limit {
+                continue;
+            }
+            if local.len() < of_one_region || found < local[of_one_region - 1] {
+                let place = local.partition_point(|held| *held < found);
+                local.insert(place, found);
+                local.truncate(of_one_region);
+            }
+        }
+        best.extend_from_slice(&local);
+        best.sort_unstable();
+        best.truncate(LIST_MAX);
+    }
+    let full = best.len() == LIST_MAX;
+    let worst_us = best.last().filter(|_| full).map_or(u32::MAX, |worst| worst.0);
+    List { members: best.into_iter().map(|(_cost, member)| member).collect(), worst_us }
+}
+
+/// What a tick does to one capability.
+#[derive(Debug, Default)]
+struct Touched {
+    /// Somebody came, left or moved: the column is built again.
+    laid_out_anew: bool,
+    /// Those whose costs alone changed.
+    members: Vec<Member>,
+}
+
+fn note(touched: &mut [Touched], slot: Slot, before: Option<&Row>, after: Option<&Row>) {
+    let offers = |row: Option<&Row>| row.map_or_else(Vec::new, |row| capabilities_of(row));
+    let place = |row: &Row| (row.region, row.country);
+    let (had, has) = (offers(before), offers(after));
+    if had == has && before.map(place) == after.map(place) {
+        for (at, capability) in (0_u8..).zip(&has) {
+            touched[usize::from(capability.0)].members.push(Member { slot, offer: at });
+        }
+        return;
+    }
+    for capability in had.iter().chain(&has) {
+        touched[usize::from(capability.0)].laid_out_anew = true;
+    }
+}
+
+fn capabilities_of(row: &Row) -> Vec<CapabilityId> {
+    row.offers.iter().map(|offer| offer.capability).collect()
+}
+
+fn positions(column: &Column, members: &[Member], rows: &[Option<Arc<Row>>]) -> Vec<usize> {
+    let position = |member: &Member| {
+        let (row, _offer) = member.of(rows)?;
+        let stretch = column.stretches().iter().find(|it| it.region == row.region)?;
+        let within = column.members()[stretch.range.clone()].binary_search(member).ok()?;
+        Some(stretch.range.start + within)
+    };
+    members.iter().filter_map(position).collect()
+}

@@ -1,0 +1,209 @@
+//! The counters the request path writes and the actors drain.
+//!
+//! Nothing at request rate is ever a message: an outcome is a handful of atomic additions
+//! and one slot of a ring, whatever the load.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use crate::unit::Micros;
+
+/// What the request path counts for one orchestrator.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    in_flight: AtomicU32,
+    started: AtomicU32,
+    successes: AtomicU32,
+    failures: AtomicU32,
+    refusals: AtomicU32,
+    warm: AtomicU32,
+    probing: AtomicBool,
+    dirty: AtomicBool,
+    next: AtomicU32,
+    times: Times,
+}
+
+#[derive(Debug)]
+struct Times([AtomicU64; Gauge::RING]);
+
+impl Default for Times {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_slot| AtomicU64::new(0)))
+    }
+}
+
+/// How one attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Served; the time from the last byte sent to the first byte answered, and the offer's
+    /// position in the row.
+    Served {
+        /// Service time: the answer's delay less one round trip.
+        service: Micros,
+        /// Position of the offer in its row.
+        offer: u8,
+    },
+    /// Full: it said so. Lowers capacity, never health.
+    Full,
+    /// Broken: refused, reset, silent, or an answer of the 5xx kind.
+    Failed,
+    /// Neither its fault nor its merit: the client's error, or the client went away.
+    Neutral,
+}
+
+/// What was counted since the last drain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Attempts begun.
+    pub started: u32,
+    /// Attempts served.
+    pub successes: u32,
+    /// Attempts that broke.
+    pub failures: u32,
+    /// Capacity refusals.
+    pub refusals: u32,
+    /// Service times with the offer they belong to; the latest [`Gauge::RING`] at most.
+    pub times: Vec<(u8, Micros)>,
+}
+
+impl Gauge {
+    /// Service times kept between two drains; more are forgotten, oldest first.
+    pub const RING: usize = 64;
+
+    /// Counts an attempt in; returns what is in flight with it.
+    pub fn begin(&self) -> u32 {
+        self.started.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Counts an attempt out.
+    pub fn end(&self, outcome: Outcome) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        match outcome {
+            Outcome::Served { service, offer } => {
+                self.successes.fetch_add(1, Ordering::Relaxed);
+                let at = self.next.fetch_add(1, Ordering::Relaxed) as usize % Self::RING;
+                let packed = service.0.min(TIME_MAX) << 8 | u64::from(offer);
+                self.times.0[at].store(packed + 1, Ordering::Relaxed);
+            }
+            Outcome::Full => {
+                self.refusals.fetch_add(1, Ordering::Relaxed);
+            }
+            Outcome::Failed => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+            }
+            Outcome::Neutral => {}
+        }
+        self.dirty.store(true, Ordering::Release);
+    }
+
+    /// Counts a failure of something that was already counted out, such as a stream cut
+    /// after its head.
+    pub fn fail_late(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.dirty.store(true, Ordering::Release);
+    }
+
+    /// Returns the attempts in flight.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Returns the idle connections kept to it.
+    pub fn warm(&self) -> u32 {
+        self.warm.load(Ordering::Relaxed)
+    }
+
+    /// Sets the number of idle connections kept to it.
+    pub fn set_warm(&self, connections: u32) {
+        self.warm.store(connections, Ordering::Relaxed);
+    }
+
+    /// Takes the one place of an orchestrator in probation; `false` when it is taken.
+    pub fn take_probe(&self) -> bool {
+        !self.probing.swap(true, Ordering::AcqRel)
+    }
+
+    /// Gives the place of a probe back.
+    pub fn end_probe(&self) {
+        self.probing.store(false, Ordering::Release);
+    }
+
+    /// Tells whether a probe is under way.
+    pub fn is_probing(&self) -> bool {
+        self.probing.load(Ordering::Acquire)
+    }
+
+    /// Tells whether anything was counted since the last drain.
+    pub fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Acquire)
+    }
+
+    /// Takes what was counted since the last drain.
+    pub fn drain(&self) -> Drained {
+        self.dirty.store(false, Ordering::Release);
+        let take = |counter: &AtomicU32| counter.swap(0, Ordering::Relaxed);
+        let unpack = |packed: u64| ((packed & 0xff) as u8, Micros(packed >> 8));
+        let times = self.times.0.iter().map(|slot| slot.swap(0, Ordering::Relaxed));
+        Drained {
+            started: take(&self.started),
+            successes: take(&self.successes),
+            failures: take(&self.failures),
+            refusals: take(&self.refusals),
+            times: times.filter_map(|packed| Some(unpack(packed.checked_sub(1)?))).collect(),
+        }
+    }
+}
+
+/// An hour: a longer service time counts as this.
+const TIME_MAX: u64 = 3_600_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_is_drained_once() {
+        let gauge = Gauge::default();
+        for outcome in [
+            Outcome::Served { service: Micros(1500), offer: 2 },
+            Outcome::Full,
+            Outcome::Failed,
+            Outcome::Neutral,
+        ] {
+            gauge.begin();
+            gauge.end(outcome);
+        }
+        assert!(gauge.is_dirty());
+        let expected = Drained {
+            started: 4,
+            successes: 1,
+            failures: 1,
+            refusals: 1,
+            times: vec![(2, Micros(1500))],
+        };
+        assert_eq!(gauge.drain(), expected);
+        assert_eq!((gauge.drain(), gauge.is_dirty()), (Drained::default(), false));
+        assert_eq!(gauge.in_flight(), 0);
+    }
+
+    #[test]
+    fn the_ring_keeps_no_more_than_it_holds() {
+        let gauge = Gauge::default();
+        for _ in 0..1000 {
+            gauge.begin();
+            gauge.end(Outcome::Served { service: Micros(u64::MAX), offer: 255 });
+        }
+        let drained = gauge.drain();
+        assert_eq!((drained.successes, drained.times.len()), (1000, Gauge::RING));
+        assert_eq!(drained.times[0], (255, Micros(TIME_MAX)));
+    }
+
+    #[test]
+    fn only_one_probe_goes_at_a_time() {
+        let gauge = Gauge::default();
+        assert!(gauge.take_probe());
+        assert!(!gauge.take_probe());
+        gauge.end_probe();
+        assert!(gauge.take_probe());
+    }
+}

@@ -1,0 +1,214 @@
+//! What is known of one orchestrator, as plain values.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::geo::Point;
+use crate::geo::expected_rtt;
+use crate::id::{NodeId, OrchestratorId};
+use crate::score::{Evidence, Inputs, OUTCOME_HALF_LIFE_MS};
+use crate::unit::{Country, Micros, Ppm, decayed, scaled};
+use crate::uri::ServiceUri;
+use crate::view::CapabilityId;
+use crate::view::outcome::Gauge;
+
+/// One orchestrator instance.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Which one.
+    pub id: OrchestratorId,
+    /// Where it answers.
+    pub uri: ServiceUri,
+    /// Who runs it: instances of one operator share this.
+    pub operator: Arc<str>,
+    /// The declared place; `None` when nobody declared one, or when a round trip faster
+    /// than light disproved it.
+    pub point: Option<Point>,
+    /// Number of the declared region, or of the one nearest to the point.
+    pub region: u8,
+    /// The declared country; residency is judged on nothing else.
+    pub country: Option<Country>,
+    /// Its software's version, as it says.
+    pub version: Arc<str>,
+    /// The round trip from this node.
+    pub link: Link,
+    /// How its measured round trips compare with what distance lets one expect, over all
+    /// nodes that measured it: the binary logarithm, in 1/1024 steps; 0 is as expected.
+    pub reach: i16,
+    /// Decayed outcomes of requests and checks, own and told.
+    pub outcomes: Outcomes,
+    /// Whether it may be chosen.
+    pub standing: Standing,
+    /// When it last answered a check of this node.
+    pub checked_at: Option<Instant>,
+    /// What it offers.
+    pub offers: Arc<[Offer]>,
+    /// Counters the request path writes and reads.
+    pub gauge: Arc<Gauge>,
+}
+
+impl Row {
+    /// Returns the round trip to expect between `from` and this orchestrator.
+    ///
+    /// Distance, scaled by how this orchestrator's measured round trips compare with theirs;
+    /// the default of the class where no place is known.
+    pub fn expected_from(&self, from: &Point) -> (Micros, Evidence) {
+        let Some(point) = &self.point else { return (PLACELESS_RTT, Evidence::Default) };
+        let prior = expected_rtt(from.distance_m(point));
+        match self.reach {
+            0 => (prior, Evidence::Distance),
+            reach => (Micros(scaled(prior.0, i32::from(reach))), Evidence::RegionPair),
+        }
+    }
+
+    /// Returns what a cost needs to know of `offer` over `path` at `now`.
+    pub fn inputs(&self, offer: &Offer, path: &Path, now: Instant, fleet: Ppm) -> Inputs {
+        let age_ms = |at: Instant| whole(now.saturating_duration_since(at).as_millis());
+        Inputs {
+            rtt_us: whole(u128::from(path.rtt.0)),
+            evidence: path.evidence,
+            evidence_age_ms: path.at.map_or(u32::MAX, age_ms),
+            round_trips: path.round_trips,
+            service_us: whole(u128::from(offer.service.0)),
+            in_flight: path.in_flight,
+            others_milli: offer.others_milli,
+            arrivals_milli: offer.arrivals_milli,
+            load_age_ms: age_ms(offer.load_at),
+            capacity_milli: offer.capacity_milli,
+            failures_milli: self.outcomes.failures_milli,
+            successes_milli: self.outcomes.successes_milli,
+            outcome_age_ms: age_ms(self.outcomes.at),
+            fleet,
+            price_us: whole(u128::from(offer.price.0)),
+            switch_us: path.switch_us,
+        }
+    }
+
+    /// Returns failures and successes as they weigh at `now`, in thousandths of an event.
+    pub fn outcomes_at(&self, now: Instant) -> (u64, u64) {
+        let age = now.saturating_duration_since(self.outcomes.at).as_millis() as u64;
+        let left = |milli: u32| decayed(u64::from(milli), age, OUTCOME_HALF_LIFE_MS);
+        (left(self.outcomes.failures_milli), left(self.outcomes.successes_milli))
+    }
+}
+
+/// The path of one request to one candidate, with what is read live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The round trip.
+    pub rtt: Micros,
+    /// Where it comes from.
+    pub evidence: Evidence,
+    /// When it was measured; `None` for what does not age.
+    pub at: Option<Instant>,
+    /// Round trips until the first byte.
+    pub round_trips: u8,
+    /// Requests of this node in flight there.
+    pub in_flight: u32,
+    /// What moving a running session here costs.
+    pub switch_us: u32,
+}
+
+/// A round trip and where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The round trip.
+    pub rtt: Micros,
+    /// Where it comes from.
+    pub evidence: Evidence,
+    /// When it was measured; `None` for what does not age.
+    pub at: Option<Instant>,
+    /// The peer that measured it, when [`Evidence::Peer`].
+    pub by: Option<NodeId>,
+}
+
+/// Decayed counts of outcomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcomes {
+    /// Failures, in thousandths of an event.
+    pub failures_milli: u32,
+    /// Successes, in thousandths of an event.
+    pub successes_milli: u32,
+    /// The moment the counts are decayed to.
+    pub at: Instant,
+    /// The peer whose failures weigh most, when they outweigh this node's own.
+    pub told_by: Option<NodeId>,
+}
+
+/// Whether an orchestrator may be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// Nothing was heard of it yet.
+    Unknown,
+    /// Well.
+    Ready,
+    /// Put aside after failures.
+    Suspended,
+    /// Being tried again: one request at a time.
+    Probation,
+    /// Takes nothing new.
+    Draining,
+}
+
+/// One capability at one orchestrator.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// What it can do.
+    pub capability: CapabilityId,
+    /// The live runner behind it; `None` for a job capability.
+    pub runner: Option<Arc<Runner>>,
+    /// Expected service time of one unit of work: learned, or the default of its class.
+    pub service: Micros,
+    /// How much it takes at once: the lower of advertised and learned, in thousandths.
+    pub capacity_milli: u32,
+    /// Sessions of others there as last told, in thousandths.
+    pub others_milli: u32,
+    /// Arrivals of others, in thousandths per second, as last told.
+    pub arrivals_milli: u32,
+    /// When the load was told.
+    pub load_at: Instant,
+    /// The price of one unit, in wei; `None` when it names none.
+    pub price_wei: Option<u128>,
+    /// That price, as the time the operator would wait to save it.
+    pub price: Micros,
+}
+
+/// A live runner, as its orchestrator advertises it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runner {
+    /// Path and query of its URL below the orchestrator's origin.
+    pub path: Arc<str>,
+    /// How work is given to it.
+    pub mode: Mode,
+    /// The graphics card's name, where told.
+    pub gpu: Option<Arc<str>>,
+    /// The advertised object, as JSON text, passed on unchanged but for its URL and its
+    /// capacity figures.
+    pub advert: Arc<str>,
+    /// The price as advertised, as JSON text; clients see one entry for each.
+    pub price: Arc<str>,
+    /// Places advertised.
+    pub capacity: u32,
+    /// Places in use when last asked.
+    pub capacity_used: u32,
+}
+
+/// How work is given to a live runner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// A session is reserved, used and stopped.
+    Persistent,
+    /// One request is the whole work.
+    SingleShot,
+}
+
+/// Brings a count into a `u32`; what does not fit is as good as endless.
+fn whole(value: u128) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+/// Round trip assumed to an orchestrator nobody has placed: about the mean between two
+/// random cities.
+pub const PLACELESS_RTT: Micros = Micros::from_ms(150);
