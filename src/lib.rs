@@ -7,10 +7,13 @@ pub mod uri;
 
 // 1  domain: pure functions over plain values
 pub mod geo;
+pub mod policy;
 pub mod score;
 pub mod view;
 
 // 2  protocols: sans-IO machines and codecs
+pub mod directory;
+pub mod suspension;
 
 // 3  I/O: moves bytes, decides nothing
 pub mod clock;

@@ -18,8 +18,11 @@ pub struct Inputs {
     pub evidence_age_ms: u32,
     /// Round trips until the first byte: 1 on a warm connection, 3 on a cold one.
     pub round_trips: u8,
-    /// Expected service time of one unit of work.
+    /// Expected time from the last byte sent to the first byte answered, at rest.
     pub service_us: u32,
+    /// How long one unit of work keeps its slot: the service time of a request, the life
+    /// of a session.
+    pub holding_us: u32,
     /// Requests of this node in flight there: exact, read at the choice.
     pub in_flight: u32,
     /// Others' sessions as last told, in thousandths.
@@ -96,11 +99,11 @@ impl Inputs {
     /// added: `n·e^(-age/S) + rate·S·(1 - e^(-age/S))`. A raw count 5 s old at 85 % load is
     /// worse than no count at all.
     pub fn others_now_milli(&self) -> u64 {
-        let half_ms = (u64::from(self.service_us) * LN_2_PER_MILLION / 1_000_000 / 1000).max(1);
+        let half_ms = (u64::from(self.holding_us) * LN_2_PER_MILLION / 1_000_000 / 1000).max(1);
         let age_ms = u64::from(self.load_age_ms);
         let kept = decayed(u64::from(self.others_milli), age_ms, half_ms);
         let share_kept = decayed(1_000_000, age_ms, half_ms);
-        let steady = u64::from(self.arrivals_milli) * u64::from(self.service_us) / 1_000_000;
+        let steady = u64::from(self.arrivals_milli) * u64::from(self.holding_us) / 1_000_000;
         kept + steady * (1_000_000 - share_kept) / 1_000_000
     }
 
@@ -160,7 +163,7 @@ impl Inputs {
         let service = u64::from(self.service_us);
         let capacity = u64::from(self.capacity_milli.max(1));
         let over = (self.load_milli() + 1000).saturating_sub(capacity);
-        (path, service.saturating_mul(over) / capacity, service)
+        (path, u64::from(self.holding_us).saturating_mul(over) / capacity, service)
     }
 }
 
@@ -177,7 +180,7 @@ pub const FLEET_FAILING_MAX: Ppm = Ppm(5_000);
 const LN_2_PER_MILLION: u64 = 693_147;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn idle(rtt_us: u32) -> Inputs {
@@ -187,6 +190,7 @@ mod tests {
             evidence_age_ms: 0,
             round_trips: 1,
             service_us: 100_000,
+            holding_us: 100_000,
             in_flight: 0,
             others_milli: 0,
             arrivals_milli: 0,
@@ -243,6 +247,7 @@ mod tests {
             rtt_us: u32::MAX,
             round_trips: u8::MAX,
             service_us: u32::MAX,
+            holding_us: u32::MAX,
             in_flight: u32::MAX,
             others_milli: u32::MAX,
             arrivals_milli: u32::MAX,

@@ -121,6 +121,9 @@ pub fn log2_q10(value: u64) -> i32 {
 
 /// Returns `value` times two to the power of `steps` / 1024; saturates.
 pub fn scaled(value: u64, steps: i32) -> u64 {
+    if value == 0 {
+        return 0;
+    }
     let (whole, part) = (steps.div_euclid(1024), steps.rem_euclid(1024) as usize);
     // Below 2^82; sixteen of its bits are the fraction of the table.
     let product = u128::from(value) * u128::from(EXP2[part]);
@@ -218,6 +221,7 @@ mod tests {
         }
         assert_eq!((scaled(1000, 1024), scaled(1000, -1024)), (2000, 500));
         assert_eq!((scaled(u64::MAX, i32::MAX), scaled(u64::MAX, i32::MIN)), (u64::MAX, 0));
+        assert_eq!((scaled(0, i32::MAX), scaled(1, i32::MAX)), (0, u64::MAX));
     }
 
     #[test]

@@ -70,6 +70,7 @@ impl Row {
             evidence_age_ms: path.at.map_or(u32::MAX, age_ms),
             round_trips: path.round_trips,
             service_us: whole(u128::from(offer.service.0)),
+            holding_us: whole(u128::from(offer.holding.0)),
             in_flight: path.in_flight,
             others_milli: offer.others_milli,
             arrivals_milli: offer.arrivals_milli,
@@ -158,8 +159,10 @@ pub struct Offer {
     pub capability: CapabilityId,
     /// The live runner behind it; `None` for a job capability.
     pub runner: Option<Arc<Runner>>,
-    /// Expected service time of one unit of work: learned, or the default of its class.
+    /// Expected time until its answer begins: learned, or the default of its class.
     pub service: Micros,
+    /// How long one unit of work keeps its slot.
+    pub holding: Micros,
     /// How much it takes at once: the lower of advertised and learned, in thousandths.
     pub capacity_milli: u32,
     /// Sessions of others there as last told, in thousandths.

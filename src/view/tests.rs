@@ -35,6 +35,7 @@ pub(crate) fn row(atlas: &Atlas, number: u32, region: u8, capabilities: &[Capabi
         capability: *capability,
         runner: Some(Arc::new(runner.clone())),
         service: Micros::from_ms(100),
+        holding: Micros::from_ms(100),
         capacity_milli: 4_000,
         others_milli: 0,
         arrivals_milli: 0,

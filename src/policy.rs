@@ -1,0 +1,17 @@
+//! Which orchestrator serves a request, and why.
+//!
+//! [`choose`] is pure: a View, what is read live, the request, the time and one random word
+//! go in; a [`Decision`] comes out that holds everything it looked at. [`decide`] is its
+//! arithmetic alone, over inputs a record keeps, so that a decision replays by itself.
+
+pub mod ask;
+pub mod choose;
+pub mod decide;
+pub mod filter;
+pub mod rank;
+
+pub use ask::{Ask, Caller, Observed, PathKind, Rules};
+pub use choose::{Decision, NoRoute, Seen, Verdict, choose};
+pub use decide::{Pick, decide};
+pub use filter::Exclusion;
+pub use rank::{examine, rank};

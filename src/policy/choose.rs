@@ -1,0 +1,306 @@
+//! The choice for one request.
+
+use std::time::Instant;
+
+use crate::id::OrchestratorId;
+use crate::policy::ask::{Ask, PathKind};
+use crate::policy::decide::decide;
+use crate::policy::filter::{Exclusion, exclusion};
+use crate::score::{Evidence, Inputs, Terms};
+use crate::unit::Micros;
+use crate::view::outcome::Gauge;
+use crate::view::row::{Offer, Path, Row};
+use crate::view::{Member, View};
+
+/// A choice and everything it looked at.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// Position of the chosen one in [`Decision::seen`].
+    pub chosen: usize,
+    /// Who was looked at.
+    pub seen: Vec<Seen>,
+    /// How far above the least cost counted as equal.
+    pub band: Micros,
+    /// The random word.
+    pub draw: u64,
+    /// Whether the short list was not enough and the whole index was scanned.
+    pub scanned: bool,
+    /// The View it was taken on.
+    pub view_version: u64,
+}
+
+/// One candidate as a decision saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The orchestrator.
+    pub orchestrator: OrchestratorId,
+    /// Where it stands in the View.
+    pub member: Member,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+/// What became of a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may serve; what was known of it and what that costs.
+    Eligible {
+        /// What was known.
+        inputs: Inputs,
+        /// The parts of its cost.
+        terms: Terms,
+    },
+    /// It may not.
+    Excluded(Exclusion),
+}
+
+/// Why nobody was chosen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no orchestrator may serve this: {}", describe(.excluded))]
+pub struct NoRoute {
+    /// How many were out for each reason, most frequent first.
+    pub excluded: Vec<(Exclusion, usize)>,
+}
+
+/// Chooses who serves `ask`.
+///
+/// `live` returns the requests in flight at a candidate and whether the path to it is warm;
+/// it is read once a candidate and what it said is kept in the decision. `draw` is one
+/// random word. When fewer than three of the short list may serve, the whole index is
+/// scanned.
+pub fn choose(
+    view: &View,
+    live: impl Fn(&Gauge) -> Live,
+    ask: &Ask<'_>,
+    now: Instant,
+    draw: u64,
+) -> Result<Decision, NoRoute> {
+    let list = match ask.path {
+        PathKind::Direct => view.direct(ask.caller.cell, ask.capability),
+        PathKind::Relayed => view.relayed(ask.capability),
+    };
+    let mut found = Found::with_capacity(list.len());
+    for member in list {
+        found.look(view, *member, &live, ask, now);
+    }
+    let scanned = found.inputs.len() < ENOUGH && scan(view, &mut found, &live, ask, now);
+    let running = ask.running.and_then(|running| found.position(running.on));
+    let Some(pick) = decide(&found.inputs, running, draw) else { return Err(found.no_route()) };
+    let mut terms = pick.terms.into_iter();
+    for seen in &mut found.seen {
+        if let Verdict::Eligible { terms: parts, .. } = &mut seen.verdict {
+            *parts = terms.next().unwrap_or_default();
+        }
+    }
+    Ok(Decision {
+        chosen: found.at[pick.chosen],
+        seen: found.seen,
+        band: pick.band,
+        draw,
+        scanned,
+        view_version: view.version,
+    })
+}
+
+/// What is read of a candidate at the moment of the choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Live {
+    /// Requests of this node in flight there.
+    pub in_flight: u32,
+    /// Whether an idle connection waits.
+    pub warm: bool,
+    /// Whether the one place of a probation is taken.
+    pub probing: bool,
+}
+
+impl From<&Gauge> for Live {
+    fn from(gauge: &Gauge) -> Self {
+        Self { in_flight: gauge.in_flight(), warm: gauge.warm() > 0, probing: gauge.is_probing() }
+    }
+}
+
+impl Decision {
+    /// Returns the chosen candidate.
+    pub fn chosen(&self) -> &Seen {
+        &self.seen[self.chosen]
+    }
+}
+
+/// Returns the path of `ask` to `row`, as it is known now.
+pub(crate) fn path(row: &Row, live: Live, ask: &Ask<'_>) -> Path {
+    let (rtt, evidence, at) = match ask.path {
+        PathKind::Relayed => (row.link.rtt, row.link.evidence, row.link.at),
+        PathKind::Direct => {
+            let observed = ask.caller.observed.iter().find(|it| it.orchestrator == row.id);
+            let (expected, evidence) = row.expected_from(&ask.caller.place.point);
+            match observed {
+                Some(own) => (own.rtt, Evidence::Own, None),
+                // A guess never competes at face value with a measurement: of many guesses
+                // the least is too good to be true.
+                None if !ask.caller.observed.is_empty() => {
+                    (Micros(expected.0.saturating_mul(GUESS_CHARGE)), evidence, None)
+                }
+                None => (expected, evidence, None),
+            }
+        }
+    };
+    let warm = live.warm && ask.path == PathKind::Relayed;
+    let switch = ask.running.filter(|running| running.on != row.id).map_or(0, |it| it.switch.0);
+    Path {
+        rtt,
+        evidence,
+        at,
+        round_trips: if warm { 1 } else { ask.cold_round_trips },
+        in_flight: live.in_flight,
+        switch_us: u32::try_from(switch).unwrap_or(u32::MAX),
+    }
+}
+
+/// What was found so far.
+struct Found {
+    seen: Vec<Seen>,
+    inputs: Vec<Inputs>,
+    /// Where in `seen` each of `inputs` stands.
+    at: Vec<usize>,
+    beyond: std::collections::BTreeMap<Exclusion, usize>,
+}
+
+impl Found {
+    fn with_capacity(count: usize) -> Self {
+        Self {
+            seen: Vec::with_capacity(count),
+            inputs: Vec::with_capacity(count),
+            at: Vec::with_capacity(count),
+            beyond: std::collections::BTreeMap::new(),
+        }
+    }
+
+    fn look(
+        &mut self,
+        view: &View,
+        member: Member,
+        live: &impl Fn(&Gauge) -> Live,
+        ask: &Ask<'_>,
+        now: Instant,
+    ) {
+        let Some((row, offer)) = resolve(view, member) else { return };
+        let verdict = judge(view, row, offer, live, ask, now);
+        if let Verdict::Eligible { inputs, .. } = verdict {
+            self.inputs.push(inputs);
+            self.at.push(self.seen.len());
+        }
+        self.seen.push(Seen { orchestrator: row.id, member, verdict });
+    }
+
+    fn position(&self, orchestrator: OrchestratorId) -> Option<usize> {
+        self.at.iter().position(|at| self.seen[*at].orchestrator == orchestrator)
+    }
+
+    fn no_route(self) -> NoRoute {
+        let mut counts = self.beyond;
+        for seen in &self.seen {
+            if let Verdict::Excluded(reason) = seen.verdict {
+                *counts.entry(reason).or_default() += 1;
+            }
+        }
+        let mut excluded: Vec<_> = counts.into_iter().collect();
+        excluded.sort_by_key(|(reason, count)| (std::cmp::Reverse(*count), *reason));
+        NoRoute { excluded }
+    }
+}
+
+/// Looks at everyone the short list did not name, and keeps the best few.
+fn scan(
+    view: &View,
+    found: &mut Found,
+    live: &impl Fn(&Gauge) -> Live,
+    ask: &Ask<'_>,
+    now: Instant,
+) -> bool {
+    let Some(column) = view.column(ask.capability) else { return false };
+    if column.members().len() == found.seen.len() {
+        return false;
+    }
+    let listed: std::collections::BTreeSet<Member> =
+        found.seen.iter().map(|it| it.member).collect();
+    let mut best: Vec<(Micros, Member)> = Vec::new();
+    let mut consider = |member: Member| {
+        let Some((row, offer)) = resolve(view, member) else { return };
+        match judge(view, row, offer, live, ask, now) {
+            Verdict::Excluded(reason) => *found.beyond.entry(reason).or_default() += 1,
+            Verdict::Eligible { inputs, .. } => {
+                let cost = inputs.terms(Micros::ZERO).total();
+                if best.len() == SCAN_KEEP && best[SCAN_KEEP - 1].0 <= cost {
+                    return;
+                }
+                let at = best.partition_point(|held| *held < (cost, member));
+                best.insert(at, (cost, member));
+                best.truncate(SCAN_KEEP);
+            }
+        }
+    };
+    match &ask.rules.countries {
+        Some(countries) => countries
+            .iter()
+            .flat_map(|country| column.in_country(*country))
+            .map(|at| column.members()[*at as usize])
+            .filter(|member| !listed.contains(member))
+            .for_each(&mut consider),
+        None => column
+            .members()
+            .iter()
+            .filter(|member| !listed.contains(member))
+            .for_each(|member| consider(*member)),
+    }
+    for (_cost, member) in best {
+        found.look(view, member, live, ask, now);
+    }
+    true
+}
+
+pub(crate) fn resolve(view: &View, member: Member) -> Option<(&Row, &Offer)> {
+    let row = view.row(member.slot)?;
+    Some((row, row.offers.get(usize::from(member.offer))?))
+}
+
+/// Returns what becomes of one candidate, its terms still without an alternative.
+pub(crate) fn judge(
+    view: &View,
+    row: &Row,
+    offer: &Offer,
+    live: &impl Fn(&Gauge) -> Live,
+    ask: &Ask<'_>,
+    now: Instant,
+) -> Verdict {
+    let live = live(&row.gauge);
+    if let Some(reason) = exclusion(row, offer, ask, live.probing) {
+        return Verdict::Excluded(reason);
+    }
+    let inputs = row.inputs(offer, &path(row, live, ask), now, view.fleet);
+    if ask.deadline.is_some_and(|deadline| inputs.expected() > deadline) {
+        return Verdict::Excluded(Exclusion::Deadline);
+    }
+    Verdict::Eligible { inputs, terms: Terms::default() }
+}
+
+fn describe(excluded: &[(Exclusion, usize)]) -> String {
+    if excluded.is_empty() {
+        return "nobody offers it".to_owned();
+    }
+    let one = |(reason, count): &(Exclusion, usize)| {
+        let name = serde_json::to_string(reason).unwrap_or_default();
+        format!("{count} {}", name.trim_matches('"'))
+    };
+    excluded.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// With fewer than this many of the short list eligible, the whole index is scanned.
+const ENOUGH: usize = 3;
+/// The most a scan adds to what the short list gave.
+const SCAN_KEEP: usize = 8;
+/// What an expectation is multiplied by once its caller has measured anybody: at 1 the
+/// regret on real round trips more than doubles, from 1.5 to 2 it no longer depends on it.
+const GUESS_CHARGE: u64 = 2;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! The arithmetic of a choice, over plain inputs and one random word.
+
+use crate::score::{Evidence, Inputs, Terms};
+use crate::unit::Micros;
+
+/// What [`decide`] made of its inputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pick {
+    /// Position of the chosen one.
+    pub chosen: usize,
+    /// How far above the least cost still counts as equal.
+    pub band: Micros,
+    /// The parts of each cost, in the order of the inputs.
+    pub terms: Vec<Terms>,
+}
+
+/// Picks one of `candidates`; `None` only when there are none.
+///
+/// `running` is the position of the candidate a session runs on. It is kept unless another
+/// is better by more than a tenth and by more than 5 ms, after the cost of switching.
+/// Among near-equals two are drawn by free slots and the cheaper one is taken.
+pub fn decide(candidates: &[Inputs], running: Option<usize>, draw: u64) -> Option<Pick> {
+    let expected: Vec<Micros> = candidates.iter().map(Inputs::expected).collect();
+    let (first, second) = two_least(&expected);
+    let alternative = |at: usize| if Some(at) == first { second } else { first };
+    let terms: Vec<Terms> = (0..candidates.len())
+        .map(|at| {
+            let other = alternative(at).map_or(expected[at], |it| expected[it]);
+            candidates[at].terms(other)
+        })
+        .collect();
+    let costs: Vec<Micros> = terms.iter().map(Terms::total).collect();
+    let best = two_least(&costs).0?;
+    let band = near_equal(costs[best], &candidates[best]);
+    let chosen = match running.filter(|at| keeps(costs[*at], costs[best])) {
+        Some(running) => running,
+        None => draw_near_equal(candidates, &costs, best, band, draw),
+    };
+    Some(Pick { chosen, band, terms })
+}
+
+/// Tells whether a session stays where it runs.
+fn keeps(running: Micros, best: Micros) -> bool {
+    let gain = running.0.saturating_sub(best.0);
+    gain <= STAY_MARGIN.0 || gain <= running.0 / STAY_SHARE
+}
+
+/// Returns how far above `cost` still counts as equal.
+///
+/// At rest 3 ms or 5 %, whichever is more. With the use of the best candidate and the age
+/// of what is known of that use it widens, to at most 20 ms or 10 %: the less certain a
+/// difference is, the more it pays to spread.
+fn near_equal(cost: Micros, best: &Inputs) -> Micros {
+    let narrow = (cost.0 / 20).max(NEAR_EQUAL.0);
+    let wide = (cost.0 / 10).max(NEAR_EQUAL_MAX.0);
+    let age_s = u64::from(best.load_age_ms) / 1000;
+    let aged = best.utilisation_permille().saturating_mul(AGE_S + age_s) / AGE_S;
+    Micros(narrow + (wide - narrow) * aged.min(1000) / 1000)
+}
+
+/// Draws two of the near-equals by free slots and returns the cheaper.
+///
+/// While nothing is known of a candidate but its distance and nobody uses the best, there
+/// is nothing to spread and no reason to go farther: the best is taken.
+fn draw_near_equal(
+    candidates: &[Inputs],
+    costs: &[Micros],
+    best: usize,
+    band: Micros,
+    draw: u64,
+) -> usize {
+    let idle = candidates[best].load_milli() == 0;
+    let weight = |at: usize| {
+        let guessed = idle && candidates[at].evidence >= Evidence::RegionPair;
+        let near = costs[at].0 - costs[best].0 <= band.0 && (at == best || !guessed);
+        if near { candidates[at].free_milli() + FREE_FLOOR_MILLI } else { 0 }
+    };
+    let total: u64 = (0..candidates.len()).map(weight).fold(0, u64::saturating_add);
+    let drawn = |word: u64| {
+        // `word` is 32 bits, so the product fits and the target is below the total.
+        let mut target = ((u128::from(word) * u128::from(total)) >> 32) as u64;
+        (0..candidates.len()).find(|at| {
+            let weight = weight(*at);
+            let here = target < weight;
+            target = target.saturating_sub(weight);
+            here
+        })
+    };
+    let (one, two) = (drawn(draw >> 32), drawn(draw & 0xffff_ffff));
+    let cheaper = |a: usize, b: usize| if (costs[b], b) < (costs[a], a) { b } else { a };
+    match (one, two) {
+        (Some(one), Some(two)) => cheaper(one, two),
+        (one, two) => one.or(two).unwrap_or(best),
+    }
+}
+
+/// Returns the positions of the least and the second least; ties go to the earlier.
+fn two_least(costs: &[Micros]) -> (Option<usize>, Option<usize>) {
+    let (mut first, mut second): (Option<usize>, Option<usize>) = (None, None);
+    for (at, cost) in costs.iter().enumerate() {
+        if first.is_none_or(|first| *cost < costs[first]) {
+            (first, second) = (Some(at), first);
+        } else if second.is_none_or(|second| *cost < costs[second]) {
+            second = Some(at);
+        }
+    }
+    (first, second)
+}
+
+/// Near-equal at rest.
+const NEAR_EQUAL: Micros = Micros::from_ms(3);
+/// Near-equal at full use.
+const NEAR_EQUAL_MAX: Micros = Micros::from_ms(20);
+/// Load data this old, in seconds, doubles the effect of use on the band.
+const AGE_S: u64 = 5;
+/// Weight of a candidate without a free slot: a tenth of a slot.
+const FREE_FLOOR_MILLI: u64 = 100;
+/// A session moves only for more than this,
+const STAY_MARGIN: Micros = Micros::from_ms(5);
+/// and for more than one part in this many.
+const STAY_SHARE: u64 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::score::tests::idle;
+
+    fn chosen(candidates: &[Inputs], running: Option<usize>, draw: u64) -> usize {
+        decide(candidates, running, draw).unwrap().chosen
+    }
+
+    /// How often each of `candidates` is chosen over evenly spread words.
+    fn shares(candidates: &[Inputs]) -> Vec<usize> {
+        let mut counts = vec![0; candidates.len()];
+        for step in 0_u64..4096 {
+            let word = step.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ step << 57;
+            counts[chosen(candidates, None, word)] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn nobody_is_chosen_from_nobody() {
+        assert_eq!(decide(&[], None, 7), None);
+    }
+
+    #[test]
+    fn what_is_clearly_dearer_is_never_drawn() {
+        let counts = shares(&[idle(20_000), idle(60_000)]);
+        assert_eq!(counts[1], 0);
+    }
+
+    #[test]
+    fn near_equals_share_by_free_slots() {
+        let (busy, free) = (Inputs { in_flight: 3, ..idle(20_000) }, idle(20_500));
+        let counts = shares(&[busy, free]);
+        assert!(counts[1] > counts[0], "{counts:?}");
+        assert!(counts[0] > 0, "{counts:?}");
+    }
+
+    #[test]
+    fn a_guess_from_distance_is_not_spread_while_idle() {
+        let guess = |rtt| Inputs { evidence: Evidence::Distance, ..idle(rtt) };
+        assert_eq!(shares(&[guess(21_000), guess(20_000)])[0], 0);
+        let used = |rtt| Inputs { in_flight: 1, ..guess(rtt) };
+        assert!(shares(&[used(21_000), used(20_000)])[0] > 0);
+    }
+
+    #[test]
+    fn a_session_moves_only_for_a_clear_gain() {
+        let moved = |running: u32, best: u32| {
+            let at_best = Inputs { service_us: 0, ..idle(best) };
+            chosen(&[Inputs { service_us: 0, ..idle(running) }, at_best], Some(0), 1) == 1
+        };
+        assert!(!moved(24_000, 20_000), "less than 5 ms");
+        assert!(!moved(208_000, 200_000), "less than a tenth");
+        assert!(moved(60_000, 20_000));
+    }
+
+    #[test]
+    fn the_band_widens_with_use_and_age_up_to_its_limit() {
+        let band = |in_flight, load_age_ms| {
+            let inputs = Inputs { in_flight, load_age_ms, ..idle(20_000) };
+            near_equal(Micros::from_ms(100), &inputs)
+        };
+        assert_eq!(band(0, 60_000), Micros::from_ms(5));
+        assert!(band(2, 0) > band(0, 0));
+        assert!(band(2, 5_000) > band(2, 0));
+        assert_eq!(band(100, 0), Micros::from_ms(20));
+    }
+}

@@ -1,0 +1,82 @@
+//! Who is out, and why: the hard rules, each explained.
+
+use crate::policy::ask::Ask;
+use crate::view::row::{Offer, Row, Standing};
+
+/// Why a candidate may not serve a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exclusion {
+    /// It was tried for this request.
+    Tried,
+    /// Nothing was heard of it yet.
+    Unchecked,
+    /// It is put aside after failures.
+    Suspended,
+    /// It is being tried again and the one place is taken.
+    ProbationTaken,
+    /// It takes nothing new.
+    Draining,
+    /// Work is given to it the other way (persistent or single-shot).
+    Mode,
+    /// It runs on another graphics card than asked for.
+    Gpu,
+    /// It asks another price than the client was shown.
+    OtherPrice,
+    /// Its price is above the ceiling.
+    PriceCeiling,
+    /// Its declared country is not among those allowed, or it declares none.
+    Residency,
+    /// It is not on the list of those allowed.
+    NotAllowed,
+    /// It is on the list of those denied.
+    Denied,
+    /// It is expected to need longer than the deadline leaves.
+    Deadline,
+}
+
+/// Returns why `offer` of `row` may not serve `ask`, or `None` when it may.
+pub fn exclusion(row: &Row, offer: &Offer, ask: &Ask<'_>, probing: bool) -> Option<Exclusion> {
+    let standing = match row.standing {
+        Standing::Ready => None,
+        Standing::Unknown => Some(Exclusion::Unchecked),
+        Standing::Suspended => Some(Exclusion::Suspended),
+        Standing::Probation => probing.then_some(Exclusion::ProbationTaken),
+        Standing::Draining => Some(Exclusion::Draining),
+    };
+    if ask.tried.contains(&row.id) {
+        return Some(Exclusion::Tried);
+    }
+    standing.or_else(|| wanted(offer, ask)).or_else(|| allowed(row, offer, ask))
+}
+
+fn wanted(offer: &Offer, ask: &Ask<'_>) -> Option<Exclusion> {
+    let runner = offer.runner.as_deref();
+    if ask.mode.is_some() && runner.map(|it| it.mode) != ask.mode {
+        return Some(Exclusion::Mode);
+    }
+    let gpu = runner.and_then(|it| it.gpu.as_deref());
+    if !ask.gpus.is_empty() && !ask.gpus.iter().any(|asked| Some(asked.as_str()) == gpu) {
+        return Some(Exclusion::Gpu);
+    }
+    let price = runner.map_or("", |it| &it.price);
+    ask.price.filter(|shown| *shown != price).map(|_other| Exclusion::OtherPrice)
+}
+
+fn allowed(row: &Row, offer: &Offer, ask: &Ask<'_>) -> Option<Exclusion> {
+    let rules = ask.rules;
+    if rules.never.contains(&row.id) {
+        return Some(Exclusion::Denied);
+    }
+    if rules.only.as_ref().is_some_and(|only| !only.contains(&row.id)) {
+        return Some(Exclusion::NotAllowed);
+    }
+    let in_country = |countries: &std::collections::BTreeSet<_>| {
+        row.country.is_some_and(|it| countries.contains(&it))
+    };
+    if rules.countries.as_ref().is_some_and(|countries| !in_country(countries)) {
+        return Some(Exclusion::Residency);
+    }
+    let ceiling = rules.price_max_wei.unwrap_or(u128::MAX);
+    (offer.price_wei.unwrap_or(0) > ceiling).then_some(Exclusion::PriceCeiling)
+}
