@@ -12,6 +12,8 @@ pub mod score;
 pub mod view;
 
 // 2  protocols: sans-IO machines and codecs
+pub mod livepeer;
+
 pub mod directory;
 pub mod suspension;
 
