@@ -12,7 +12,9 @@ pub mod score;
 pub mod view;
 
 // 2  protocols: sans-IO machines and codecs
+pub mod health;
 pub mod livepeer;
+pub mod wire;
 
 pub mod directory;
 pub mod suspension;
