@@ -17,6 +17,7 @@ pub mod livepeer;
 pub mod wire;
 
 pub mod directory;
+pub mod orchestrator;
 pub mod suspension;
 
 // 3  I/O: moves bytes, decides nothing

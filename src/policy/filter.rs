@@ -1,6 +1,6 @@
 //! Who is out, and why: the hard rules, each explained.
 
-use crate::policy::ask::Ask;
+use crate::policy::ask::{Ask, PathKind};
 use crate::view::row::{Offer, Row, Standing};
 
 /// Why a candidate may not serve a request.
@@ -19,6 +19,8 @@ pub enum Exclusion {
     Draining,
     /// Work is given to it the other way (persistent or single-shot).
     Mode,
+    /// Its runner answers at another origin than its own; nothing is relayed there.
+    ForeignOrigin,
     /// It runs on another graphics card than asked for.
     Gpu,
     /// It asks another price than the client was shown.
@@ -54,6 +56,9 @@ fn wanted(offer: &Offer, ask: &Ask<'_>) -> Option<Exclusion> {
     let runner = offer.runner.as_deref();
     if ask.mode.is_some() && runner.map(|it| it.mode) != ask.mode {
         return Some(Exclusion::Mode);
+    }
+    if ask.path == PathKind::Relayed && runner.is_some_and(|it| it.path.is_none()) {
+        return Some(Exclusion::ForeignOrigin);
     }
     let gpu = runner.and_then(|it| it.gpu.as_deref());
     if !ask.gpus.is_empty() && !ask.gpus.iter().any(|asked| Some(asked.as_str()) == gpu) {

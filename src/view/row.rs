@@ -180,8 +180,11 @@ pub struct Offer {
 /// A live runner, as its orchestrator advertises it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Runner {
-    /// Path and query of its URL below the orchestrator's origin.
-    pub path: Arc<str>,
+    /// Its URL, as advertised.
+    pub url: Arc<str>,
+    /// Path and query of that URL; `None` when it lies at another origin than its
+    /// orchestrator, in which case nothing is relayed to it.
+    pub path: Option<Arc<str>>,
     /// How work is given to it.
     pub mode: Mode,
     /// The graphics card's name, where told.

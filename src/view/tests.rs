@@ -23,7 +23,8 @@ pub(crate) fn row(atlas: &Atlas, number: u32, region: u8, capabilities: &[Capabi
     let uri: ServiceUri = format!("https://o{number}.example:8935").parse().unwrap();
     let now = clock::now();
     let runner = Runner {
-        path: "/apps/echo/session".into(),
+        url: "https://o.example:8935/apps/echo/session".into(),
+        path: Some("/apps/echo/session".into()),
         mode: Mode::Persistent,
         gpu: None,
         advert: "{}".into(),

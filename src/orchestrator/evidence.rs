@@ -1,0 +1,211 @@
+//! Round trips and outcomes: own ones, and what peers tell.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::geo::{Point, expected_rtt, fibre_floor};
+use crate::health::Observation;
+use crate::id::NodeId;
+use crate::score::{Evidence, OUTCOME_HALF_LIFE_MS};
+use crate::unit::{Micros, decayed, log2_q10};
+use crate::view::row::{Link, Outcomes, PLACELESS_RTT};
+
+/// What a peer sees of an orchestrator, with what is known of the peer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// Who tells.
+    pub node: NodeId,
+    /// What it sees.
+    pub observation: Observation,
+    /// When that was so, by this node's clock.
+    pub at: Instant,
+    /// This node's round trip to the peer.
+    pub peer_rtt: Option<Micros>,
+    /// Where the peer is.
+    pub peer_point: Option<Point>,
+}
+
+/// The last round trips this node measured.
+#[derive(Clone, Debug, Default)]
+pub struct RoundTrips {
+    samples: VecDeque<(Instant, Micros)>,
+}
+
+/// What the evidence says of the way to an orchestrator.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reading {
+    /// The round trip from this node.
+    pub link: Link,
+    /// The declared point, unless a sample faster than light disproved it.
+    pub point: Option<Point>,
+    /// How measured round trips compare with expected ones; see
+    /// [`crate::view::row::Row::reach`].
+    pub reach: i16,
+}
+
+impl RoundTrips {
+    /// Takes a measured round trip.
+    pub fn add(&mut self, now: Instant, rtt: Micros) {
+        if self.samples.len() == SAMPLES {
+            self.samples.pop_front();
+        }
+        self.samples.push_back((now, rtt));
+    }
+
+    /// Returns the least of the recent samples and when the latest was taken. The least,
+    /// since waiting only ever adds to what the path itself takes.
+    pub fn own(&self, now: Instant) -> Option<(Micros, Instant)> {
+        let fresh = |at: Instant| now.saturating_duration_since(at) <= SAMPLES_FOR;
+        let fresh = self.samples.iter().filter(|(at, _rtt)| fresh(*at));
+        let least = fresh.map(|(_at, rtt)| *rtt).min()?;
+        Some((least, self.samples.back()?.0))
+    }
+
+    /// Weighs everything known of the way: own samples, then what peers measured, then
+    /// distance, then the default.
+    pub fn read(
+        &self,
+        now: Instant,
+        home: &Point,
+        declared: Option<Point>,
+        told: &[Told],
+    ) -> Reading {
+        let own = self.own(now);
+        let own_rtt = own.map(|(rtt, _at)| rtt);
+        let measured = |point: &Point| {
+            let by_peers = told.iter().filter_map(|it| Some((it.peer_point?, it.observation.rtt?)));
+            let here = own_rtt.map(|rtt| (*home, rtt));
+            let all = by_peers.chain(here).map(|(from, rtt)| (from.distance_m(point), rtt));
+            all.collect::<Vec<_>>()
+        };
+        // The sample is kept, the place dropped: nothing is faster than light in fibre.
+        let plausible = |point: &Point| measured(point).iter().all(|it| it.1 >= fibre_floor(it.0));
+        let point = declared.filter(plausible);
+        let reach = point.as_ref().map_or(0, |point| reach(&measured(point)));
+        let link = match own {
+            Some((rtt, at)) => Link { rtt, evidence: Evidence::Own, at: Some(at), by: None },
+            None => guess(home, point.as_ref(), told),
+        };
+        Reading { link, point, reach }
+    }
+}
+
+/// Returns what to expect of a way nobody here has measured: distance, held within what
+/// peers' measurements allow by the triangle they make with it.
+fn guess(home: &Point, point: Option<&Point>, told: &[Told]) -> Link {
+    let prior = point.map(|point| expected_rtt(home.distance_m(point)));
+    let (by_default, evidence) = match prior {
+        Some(prior) => (prior, Evidence::Distance),
+        None => (PLACELESS_RTT, Evidence::Default),
+    };
+    let through = told.iter().filter_map(|it| {
+        let (to_peer, onwards) = (it.peer_rtt?, it.observation.rtt?);
+        Some((it.node, it.at, onwards.0.abs_diff(to_peer.0), (onwards + to_peer).0))
+    });
+    let Some((node, at, low, high)) = through.min_by_key(|it| (it.3, it.0)) else {
+        return Link { rtt: by_default, evidence, at: None, by: None };
+    };
+    let rtt = Micros(by_default.0.clamp(low, high));
+    Link { rtt, evidence: Evidence::Peer, at: Some(at), by: Some(node) }
+}
+
+/// Returns the mean of the logarithms of measured over expected round trips, held towards
+/// "as expected" as if one node had measured just that: a single node's view must not
+/// decide alone.
+fn reach(measured: &[(u32, Micros)]) -> i16 {
+    let ratio = |(metres, rtt): &(u32, Micros)| {
+        i64::from(log2_q10(rtt.0.max(1)) - log2_q10(expected_rtt(*metres).0))
+    };
+    let sum: i64 = measured.iter().map(ratio).sum();
+    let mean = sum / (measured.len() as i64 + 1);
+    mean.clamp(-REACH_MAX, REACH_MAX) as i16
+}
+
+/// Outcomes and arrivals, forgotten as they age.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    failures_milli: u64,
+    successes_milli: u64,
+    at: Instant,
+    arrivals_milli: u64,
+    arrived_at: Instant,
+}
+
+impl Tally {
+    /// Starts with nothing seen.
+    pub fn new(now: Instant) -> Self {
+        Self { failures_milli: 0, successes_milli: 0, at: now, arrivals_milli: 0, arrived_at: now }
+    }
+
+    /// Counts outcomes.
+    pub fn count(&mut self, now: Instant, successes: u32, failures: u32) {
+        let age = now.saturating_duration_since(self.at).as_millis() as u64;
+        let left = |milli: u64| decayed(milli, age, OUTCOME_HALF_LIFE_MS);
+        let bounded = |milli: u64| milli.min(u64::from(Observation::MAX_MILLI));
+        self.failures_milli = bounded(left(self.failures_milli) + u64::from(failures) * 1000);
+        self.successes_milli = bounded(left(self.successes_milli) + u64::from(successes) * 1000);
+        self.at = now;
+    }
+
+    /// Counts requests begun since the last call.
+    pub fn arrive(&mut self, now: Instant, started: u32) {
+        let rate = self.arrivals_now(now);
+        // An event adds what makes its own decaying trace weigh one: rate = ln 2 / half-life.
+        let gained = u64::from(started) * 693_147 / ARRIVALS_HALF_LIFE_MS;
+        self.arrivals_milli = (rate + gained).min(u64::from(Observation::MAX_MILLI));
+        self.arrived_at = now;
+    }
+
+    /// Returns requests begun a second, in thousandths.
+    pub fn arrivals_milli(&self, now: Instant) -> u32 {
+        self.arrivals_now(now) as u32
+    }
+
+    fn arrivals_now(&self, now: Instant) -> u64 {
+        let age = now.saturating_duration_since(self.arrived_at).as_millis() as u64;
+        decayed(self.arrivals_milli, age, ARRIVALS_HALF_LIFE_MS)
+    }
+
+    /// Returns own failures and successes at `now`, in thousandths of an event.
+    pub fn own(&self, now: Instant) -> (u32, u32) {
+        let age = now.saturating_duration_since(self.at).as_millis() as u64;
+        let left = |milli: u64| decayed(milli, age, OUTCOME_HALF_LIFE_MS) as u32;
+        (left(self.failures_milli), left(self.successes_milli))
+    }
+
+    /// Returns own outcomes together with those told, which weigh half: they were seen on
+    /// another path.
+    pub fn outcomes(&self, now: Instant, told: &[Told]) -> Outcomes {
+        let (own_failures, own_successes) = self.own(now);
+        let (mut failures, mut successes) = (u64::from(own_failures), u64::from(own_successes));
+        let mut worst: Option<(u64, NodeId)> = None;
+        for it in told {
+            let age = now.saturating_duration_since(it.at).as_millis() as u64;
+            let half = |milli: u32| decayed(u64::from(milli), age, OUTCOME_HALF_LIFE_MS) / 2;
+            let bad = half(it.observation.failures_milli);
+            failures += bad;
+            successes += half(it.observation.successes_milli);
+            if worst.is_none_or(|(most, _node)| bad > most) {
+                worst = Some((bad, it.node));
+            }
+        }
+        let told_by = worst.filter(|(bad, _)| *bad > u64::from(own_failures).max(NOTABLE_MILLI));
+        Outcomes {
+            failures_milli: u32::try_from(failures).unwrap_or(u32::MAX),
+            successes_milli: u32::try_from(successes).unwrap_or(u32::MAX),
+            at: now,
+            told_by: told_by.map(|(_bad, node)| node),
+        }
+    }
+}
+
+/// Round trips remembered.
+const SAMPLES: usize = 8;
+/// and for how long.
+const SAMPLES_FOR: Duration = Duration::from_secs(600);
+/// A fourfold difference from what distance lets one expect is as far as a factor goes.
+const REACH_MAX: i64 = 2 * 1024;
+/// Half of the arrivals seen are forgotten in this time.
+const ARRIVALS_HALF_LIFE_MS: u64 = 5_000;
+/// Told failures below a quarter of an event are not worth a mention.
+const NOTABLE_MILLI: u64 = 250;

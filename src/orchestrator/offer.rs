@@ -1,0 +1,265 @@
+//! What one orchestrator offers: advertised, and learned by using it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::livepeer::capability;
+use crate::livepeer::runner::{self, Price, PriceUnit};
+use crate::orchestrator::evidence::Told;
+use crate::unit::Micros;
+use crate::uri::ServiceUri;
+use crate::view::CapabilityId;
+use crate::view::outcome::Drained;
+use crate::view::row::{Mode, Offer, Runner};
+
+/// What is assumed until something is learned, and what a price weighs.
+#[derive(Clone, Copy, Debug)]
+pub struct Params {
+    /// Places of an orchestrator that tells none.
+    pub capacity: u32,
+    /// Time to the first byte of a request's answer.
+    pub service: Duration,
+    /// How long a session keeps its place.
+    pub session: Duration,
+    /// How long the operator would wait to save one cent; zero leaves price out.
+    pub wait_per_cent: Duration,
+    /// What one ether costs, in cents.
+    pub ether_cents: u64,
+}
+
+/// The offers of one orchestrator.
+#[derive(Clone, Debug)]
+pub struct Offers {
+    params: Params,
+    offers: Vec<Learned>,
+}
+
+#[derive(Clone, Debug)]
+struct Learned {
+    name: Arc<str>,
+    runner: Option<Arc<Runner>>,
+    price: Option<Price>,
+    advertised: Option<u32>,
+    others: u32,
+    told_at: Instant,
+    /// Learned capacity in thousandths; starts at what is advertised.
+    learned_milli: u64,
+    /// Service time, averaged over the last few; `None` until the first.
+    service: Option<Micros>,
+}
+
+impl Offers {
+    /// Starts with nothing.
+    pub fn new(params: Params) -> Self {
+        Self { params, offers: Vec::new() }
+    }
+
+    /// Takes the runners of a discovery answer in place of those before; what was learned
+    /// of one that stays is kept. `in_flight` is what of the places in use is our own.
+    pub fn take_runners(
+        &mut self,
+        now: Instant,
+        uri: &ServiceUri,
+        runners: &[runner::Runner],
+        in_flight: u32,
+    ) {
+        let jobs = self.offers.iter().filter(|it| it.runner.is_none()).cloned();
+        let jobs: Vec<Learned> = jobs.take(OFFERS_MAX / 2).collect();
+        let mut offers: Vec<Learned> = Vec::with_capacity(runners.len() + jobs.len());
+        for advert in runners.iter().take(OFFERS_MAX - jobs.len()) {
+            let price = advert.price();
+            let runner = Arc::new(runner_of(uri, advert));
+            let before = self.offers.iter().find(|it| {
+                let same = |held: &Arc<Runner>| held.url == runner.url && held.mode == runner.mode;
+                *it.name == *advert.app && it.runner.as_ref().is_some_and(same)
+            });
+            let mut learned = before.cloned().unwrap_or_else(|| self.unknown(now, &advert.app));
+            learned.raise_to(advert.capacity);
+            learned.runner = Some(runner);
+            learned.price = price;
+            learned.others = advert.capacity_used.saturating_sub(in_flight);
+            learned.told_at = now;
+            offers.push(learned);
+        }
+        offers.extend(jobs);
+        self.offers = offers;
+    }
+
+    /// Takes the job capabilities of an `OrchestratorInfo` in place of those before.
+    pub fn take_jobs(&mut self, now: Instant, jobs: &BTreeMap<String, capability::Offer>) {
+        let (mut offers, before): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.offers).into_iter().partition(|it| it.runner.is_some());
+        offers.truncate(OFFERS_MAX);
+        for (name, job) in jobs.iter().take(OFFERS_MAX - offers.len()) {
+            let held = before.iter().find(|it| *it.name == **name).cloned();
+            let mut learned = held.unwrap_or_else(|| self.unknown(now, name));
+            if job.capacity > 0 {
+                learned.raise_to(job.capacity);
+                learned.others = job.in_use;
+                learned.told_at = now;
+            }
+            offers.push(learned);
+        }
+        self.offers = offers;
+    }
+
+    fn unknown(&self, now: Instant, name: &str) -> Learned {
+        Learned {
+            name: name.into(),
+            runner: None,
+            price: None,
+            advertised: None,
+            others: 0,
+            told_at: now,
+            learned_milli: u64::from(self.params.capacity) * 1000,
+            service: None,
+        }
+    }
+
+    /// Takes what the request path counted.
+    pub fn take_outcomes(&mut self, drained: &Drained) {
+        for (offer, service) in &drained.times {
+            if let Some(offer) = self.offers.get_mut(usize::from(*offer)) {
+                offer.learn(*service);
+            }
+        }
+        if let Some(times) = drained.refusals.checked_sub(1) {
+            for offer in &mut self.offers {
+                for _refusal in 0..=times.min(REFUSALS_AT_ONCE) {
+                    offer.learned_milli = (offer.learned_milli * 93 / 100).max(1000);
+                }
+            }
+        }
+    }
+
+    /// Returns the mean service time over the offers that have one.
+    pub fn service(&self) -> Option<Micros> {
+        let known: Vec<u64> = self.offers.iter().filter_map(|it| Some(it.service?.0)).collect();
+        (known.iter().sum::<u64>()).checked_div(known.len() as u64).map(Micros)
+    }
+
+    /// Returns the capacity of all offers together, in thousandths.
+    pub fn capacity_milli(&self) -> Option<u32> {
+        let sum: u64 = self.offers.iter().map(Learned::capacity_milli).sum();
+        (!self.offers.is_empty()).then(|| u32::try_from(sum).unwrap_or(u32::MAX))
+    }
+
+    /// Returns the offers as decisions read them. `ramp` is the share of the capacity to
+    /// show, in thousandths.
+    pub fn rows(
+        &self,
+        now: Instant,
+        told: &[Told],
+        ramp: u64,
+        mut intern: impl FnMut(&str) -> Option<CapabilityId>,
+    ) -> Vec<Offer> {
+        let all_milli = u64::from(self.capacity_milli().unwrap_or(1)).max(1);
+        let sum = |pick: fn(&Told) -> u32| told.iter().map(|it| u64::from(pick(it))).sum::<u64>();
+        let in_flight = sum(|it| it.observation.in_flight);
+        let arrivals = sum(|it| it.observation.arrivals_milli);
+        let told_at = told.iter().map(|it| it.at).max().unwrap_or(now);
+        let row = |learned: &Learned| {
+            let capacity = learned.capacity_milli();
+            // A peer tells of the orchestrator as a whole; an offer bears its share.
+            let share = |milli: u64| milli.saturating_mul(capacity) / all_milli;
+            let seen = (u64::from(learned.others) * 1000, learned.told_at);
+            let said = (share(in_flight * 1000), told_at);
+            let (others, load_at) = seen.max(said);
+            let mode = learned.runner.as_ref().map(|it| it.mode);
+            let service = learned.service.unwrap_or(self.params.service.into());
+            Some(Offer {
+                capability: intern(&learned.name)?,
+                runner: learned.runner.clone(),
+                service,
+                holding: match mode {
+                    Some(Mode::Persistent) => self.params.session.into(),
+                    Some(Mode::SingleShot) | None => service,
+                },
+                capacity_milli: u32::try_from((capacity * ramp / 1000).max(1000))
+                    .unwrap_or(u32::MAX),
+                others_milli: u32::try_from(others).unwrap_or(u32::MAX),
+                arrivals_milli: u32::try_from(share(arrivals)).unwrap_or(u32::MAX),
+                load_at,
+                price_wei: learned.price.map(|it| it.wei),
+                price: learned.price.map_or(Micros::ZERO, |price| self.wait_for(price)),
+            })
+        };
+        self.offers.iter().filter_map(row).collect()
+    }
+
+    /// Returns how long the operator would wait to save the price of one unit of work.
+    fn wait_for(&self, price: Price) -> Micros {
+        let seconds = u128::from(self.params.session.as_secs());
+        let wei = match price.unit {
+            PriceUnit::Fixed => price.wei,
+            PriceUnit::Seconds | PriceUnit::PixelSeconds720p => price.wei.saturating_mul(seconds),
+            PriceUnit::Hour => price.wei.saturating_mul(seconds) / 3600,
+        };
+        let cents = u128::from(self.params.ether_cents);
+        let weight = cents.saturating_mul(self.params.wait_per_cent.as_micros());
+        let micros = wei.saturating_mul(weight) / WEI_PER_ETHER;
+        Micros(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
+}
+
+impl Learned {
+    fn capacity_milli(&self) -> u64 {
+        let advertised = self.advertised.map_or(u64::MAX, |it| u64::from(it) * 1000);
+        self.learned_milli.min(advertised).max(1000)
+    }
+
+    fn raise_to(&mut self, capacity: u32) {
+        if self.advertised != Some(capacity) {
+            self.advertised = Some(capacity);
+            self.learned_milli = u64::from(capacity) * 1000;
+        }
+    }
+
+    /// Takes the service time of one request served: an average over about the last eight;
+    /// a completion without a queue raises what is thought to fit, one that waited lowers
+    /// it.
+    fn learn(&mut self, service: Micros) {
+        let usual = self.service.unwrap_or(service);
+        let waited = service.0 > usual.0.saturating_mul(5) / 2;
+        self.service = Some(Micros((usual.0.saturating_mul(7).saturating_add(service.0)) / 8));
+        self.learned_milli = match waited {
+            true => (self.learned_milli * 93 / 100).max(1000),
+            false => (self.learned_milli + 80).min(CAPACITY_MAX_MILLI),
+        };
+    }
+}
+
+fn runner_of(uri: &ServiceUri, advert: &runner::Runner) -> Runner {
+    let text = |price: &serde_json::value::RawValue| price.get().into();
+    Runner {
+        url: advert.url.as_str().into(),
+        path: path_of(uri, &advert.url).map(Into::into),
+        mode: match advert.mode {
+            runner::Mode::Persistent => Mode::Persistent,
+            runner::Mode::SingleShot => Mode::SingleShot,
+        },
+        gpu: advert.gpu.as_ref().map(|it| it.name.as_str().into()),
+        advert: serde_json::to_string(advert).unwrap_or_default().into(),
+        price: advert.price_info.as_deref().map_or_else(|| "".into(), text),
+        capacity: advert.capacity,
+        capacity_used: advert.capacity_used,
+    }
+}
+
+/// Returns path and query of `url` when it lies at the orchestrator's own origin.
+fn path_of<'a>(uri: &ServiceUri, url: &'a str) -> Option<&'a str> {
+    let (scheme, rest) = url.split_once("://")?;
+    let at = rest.find('/')?;
+    let origin: ServiceUri = format!("{scheme}://{}", &rest[..at]).parse().ok()?;
+    let same = origin.authority() == uri.authority() && origin.is_tls() == uri.is_tls();
+    same.then(|| &rest[at..])
+}
+
+/// The most offers of one orchestrator.
+pub const OFFERS_MAX: usize = 64;
+/// The most refusals that count between two drains: each says the same.
+const REFUSALS_AT_ONCE: u32 = 3;
+/// The most learned capacity, in thousandths: a thousand places.
+const CAPACITY_MAX_MILLI: u64 = 1_000_000;
+const WEI_PER_ETHER: u128 = 1_000_000_000_000_000_000;

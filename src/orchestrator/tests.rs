@@ -1,0 +1,194 @@
+use super::*;
+use crate::clock;
+use crate::geo::expected_rtt;
+use crate::id::NodeId;
+use crate::score::Evidence;
+use crate::view::Capabilities;
+
+fn params() -> Params {
+    Params {
+        suspension: suspension::Params {
+            consecutive: 5,
+            share_permille: 500,
+            requests_min: 20,
+            checks: 2,
+            first: Duration::from_secs(5),
+            longest: Duration::from_secs(300),
+        },
+        slow_start: Duration::from_secs(30),
+        offers: offer::Params {
+            capacity: 8,
+            service: Duration::from_millis(200),
+            session: Duration::from_secs(60),
+            wait_per_cent: Duration::from_millis(200),
+            ether_cents: 300_000,
+        },
+    }
+}
+
+fn point(lon: f64) -> Point {
+    Point::new(0.0, lon).unwrap()
+}
+
+fn fresh() -> (Instant, Orchestrator) {
+    let now = clock::now();
+    let declared = Declared {
+        uri: "https://o:1".parse().unwrap(),
+        operator: "o".into(),
+        point: Some(point(10.0)),
+        region: 0,
+        country: None,
+    };
+    (now, Orchestrator::new(now, params(), declared, point(0.0), Arc::default(), 7))
+}
+
+fn advert(json: &str) -> runner::Runner {
+    serde_json::from_str(json).unwrap()
+}
+
+fn echo(capacity: u32, used: u32) -> runner::Runner {
+    advert(&format!(
+        r#"{{"url":"https://o:1/apps/echo/session","app":"demo/echo","mode":"persistent",
+            "capacity":{capacity},"capacity_used":{used},
+            "price_info":{{"price":1000000000000,"currency":"wei","unit":"fixed"}}}}"#
+    ))
+}
+
+fn answer(rtt_ms: u64, runners: Vec<runner::Runner>) -> Result<Answer, CheckFailure> {
+    Ok(Answer { rtt: Some(Micros::from_ms(rtt_ms)), runners: Some(runners), info: None })
+}
+
+fn row(it: &Orchestrator, now: Instant) -> Row {
+    let mut names = Capabilities::default();
+    it.row(now, |name| names.intern(name))
+}
+
+fn told(node: &str, now: Instant, rtt_ms: u64, failures: u32) -> Told {
+    let observation = Observation {
+        orchestrator: OrchestratorId(1),
+        rtt: Some(Micros::from_ms(rtt_ms)),
+        failures_milli: failures * 1000,
+        successes_milli: 0,
+        in_flight: 2,
+        arrivals_milli: 0,
+        service: None,
+        capacity_milli: None,
+    };
+    let node: NodeId = node.parse().unwrap();
+    Told { node, observation, at: now, peer_rtt: None, peer_point: Some(point(11.0)) }
+}
+
+#[test]
+fn nothing_is_offered_before_the_first_answer() {
+    let (now, mut it) = fresh();
+    assert_eq!((row(&it, now).standing, row(&it, now).offers.len()), (Standing::Unknown, 0));
+    it.handle_check(now, answer(40, vec![echo(4, 1)]));
+    let row = row(&it, now);
+    assert_eq!((row.standing, row.offers.len()), (Standing::Ready, 1));
+    assert_eq!((row.offers[0].capacity_milli, row.offers[0].others_milli), (4_000, 1_000));
+    assert_eq!(row.link.evidence, Evidence::Own);
+}
+
+#[test]
+fn a_price_becomes_the_time_one_would_wait_for_it() {
+    let (now, mut it) = fresh();
+    it.handle_check(now, answer(40, vec![echo(4, 0)]));
+    // 10^12 wei at 3,000 USD an ether are 0.3 cents; 200 ms a cent makes 60 ms.
+    assert_eq!(row(&it, now).offers[0].price, Micros::from_ms(60));
+}
+
+#[test]
+fn a_capacity_refusal_lowers_capacity_and_never_health() {
+    let (now, mut it) = fresh();
+    it.handle_check(now, answer(40, vec![echo(10, 0)]));
+    let before = row(&it, now);
+    it.handle_outcomes(now, &Drained { started: 3, refusals: 3, ..Drained::default() });
+    let after = row(&it, now);
+    assert!(after.offers[0].capacity_milli < before.offers[0].capacity_milli);
+    assert_eq!(after.outcomes, before.outcomes);
+    assert_eq!(after.standing, Standing::Ready);
+}
+
+#[test]
+fn what_was_learned_survives_the_next_advert() {
+    let (now, mut it) = fresh();
+    it.handle_check(now, answer(40, vec![echo(10, 0)]));
+    let times = vec![(0, Micros::from_ms(900))];
+    it.handle_outcomes(now, &Drained { started: 1, successes: 1, times, ..Drained::default() });
+    it.handle_check(now, answer(40, vec![echo(10, 5)]));
+    assert_eq!(row(&it, now).offers[0].service, Micros::from_ms(900));
+}
+
+#[test]
+fn failed_checks_suspend_and_an_answer_after_the_wait_ramps_it_up() {
+    let (now, mut it) = fresh();
+    it.handle_check(now, answer(40, vec![echo(10, 0)]));
+    for _ in 0..2 {
+        it.handle_check(now, Err(CheckFailure::Connect("refused".into())));
+    }
+    assert_eq!(row(&it, now).standing, Standing::Suspended);
+    let later = it.next_timeout(now).unwrap();
+    it.handle_timeout(later);
+    assert_eq!(row(&it, later).standing, Standing::Probation);
+    it.handle_check(later, answer(40, vec![echo(10, 0)]));
+    assert_eq!(row(&it, later).standing, Standing::Ready);
+    assert_eq!(row(&it, later).offers[0].capacity_milli, 1_000);
+    let ramped = later + Duration::from_secs(15);
+    assert_eq!(row(&it, ramped).offers[0].capacity_milli, 5_000);
+}
+
+#[test]
+fn a_sample_faster_than_light_keeps_the_sample_and_drops_the_place() {
+    let (now, mut it) = fresh();
+    it.handle_check(now, answer(3, vec![]));
+    let row = row(&it, now);
+    assert_eq!((row.point, row.link.rtt), (None, Micros::from_ms(3)));
+}
+
+#[test]
+fn a_peers_round_trip_and_load_enter_the_row() {
+    let (now, mut it) = fresh();
+    it.handle_check(now, Ok(Answer { runners: Some(vec![echo(4, 0)]), ..Answer::default() }));
+    assert_eq!(row(&it, now).link.evidence, Evidence::Distance);
+    let prior = expected_rtt(point(0.0).distance_m(&point(10.0)));
+    let near = Told { peer_rtt: Some(Micros::from_ms(5)), ..told("b", now, 10, 0) };
+    it.handle_told(now, vec![near]);
+    let row = row(&it, now);
+    assert!(prior > Micros::from_ms(15));
+    assert_eq!((row.link.rtt, row.link.evidence), (Micros::from_ms(15), Evidence::Peer));
+    assert_eq!(row.offers[0].others_milli, 2_000);
+    assert!(row.reach < 0, "measured below what distance lets one expect");
+}
+
+#[test]
+fn a_death_seen_by_a_peer_is_noted_as_its_word_and_brings_a_look() {
+    let (now, mut it) = fresh();
+    it.handle_check(now, answer(40, vec![echo(4, 0)]));
+    while it.poll_output().is_some() {}
+    it.handle_told(now, vec![told("b", now, 40, 5)]);
+    let outputs: Vec<Output> = std::iter::from_fn(|| it.poll_output()).collect();
+    assert_eq!(outputs, [Output::Changed, Output::Doubt]);
+    let row = row(&it, now);
+    assert_eq!(row.outcomes.told_by.map(|it| it.to_string()), Some("b".to_owned()));
+    assert_eq!(row.outcomes.failures_milli, 2_500);
+    assert_eq!(row.standing, Standing::Ready, "evidence, never a verdict");
+}
+
+#[test]
+fn arrivals_are_a_rate() {
+    let (now, mut it) = fresh();
+    for tick in 0..300 {
+        let at = now + Duration::from_millis(tick * 100);
+        it.handle_outcomes(at, &Drained { started: 2, ..Drained::default() });
+    }
+    let rate = it.observation(now + Duration::from_millis(29_900)).arrivals_milli;
+    assert!((18_000..22_000).contains(&rate), "{rate} instead of 20,000");
+}
+
+#[test]
+fn a_runner_at_another_origin_is_not_relayed_to() {
+    let (now, mut it) = fresh();
+    let elsewhere = r#"{"url":"https://x:1/run","app":"a","mode":"single-shot"}"#;
+    it.handle_check(now, answer(40, vec![advert(elsewhere)]));
+    assert_eq!(row(&it, now).offers[0].runner.as_ref().unwrap().path, None);
+}
