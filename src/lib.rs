@@ -18,7 +18,9 @@ pub mod wire;
 
 pub mod directory;
 pub mod orchestrator;
+pub mod session;
 pub mod suspension;
+pub mod ticket;
 
 // 3  I/O: moves bytes, decides nothing
 pub mod clock;
