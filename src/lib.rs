@@ -6,7 +6,9 @@ pub mod unit;
 pub mod uri;
 
 // 1  domain: pure functions over plain values
+pub mod address;
 pub mod geo;
+pub mod region;
 
 // 2  protocols: sans-IO machines and codecs
 
