@@ -11,6 +11,7 @@ pub mod geo;
 pub mod region;
 
 // 2  protocols: sans-IO machines and codecs
+pub mod forwarded;
 
 // 3  I/O: moves bytes, decides nothing
 pub mod clock;
