@@ -15,6 +15,7 @@ pub mod forwarded;
 
 // 3  I/O: moves bytes, decides nothing
 pub mod clock;
+pub mod geoip;
 
 // 4  actors: own a machine, drive it, are supervised
 
