@@ -93,7 +93,8 @@ pub fn fibre_floor(metres: u32) -> Micros {
 pub enum Confidence {
     /// Nothing is known; the node's own region stands in.
     Unknown,
-    /// The country is known, its population-weighted centre stands in.
+    /// No more than a country is believed: its population-weighted centre stands in, or a
+    /// finer guess that is not trusted.
     Country,
     /// A city, or a point somebody declared.
     City,
@@ -104,7 +105,7 @@ pub enum Confidence {
 pub struct Place {
     /// The best guess.
     pub point: Point,
-    /// The country, where one is known.
+    /// The country, where one is known; a guessed point may come without one.
     pub country: Option<Country>,
     /// How far to trust the above.
     pub confidence: Confidence,

@@ -6,24 +6,29 @@ pub mod unit;
 pub mod uri;
 
 // 1  domain: pure functions over plain values
+pub mod address;
 pub mod geo;
 pub mod policy;
+pub mod region;
 pub mod score;
 pub mod view;
 
 // 2  protocols: sans-IO machines and codecs
+pub mod forwarded;
 pub mod health;
 pub mod livepeer;
+pub mod ticket;
 pub mod wire;
 
 pub mod directory;
 pub mod orchestrator;
 pub mod session;
 pub mod suspension;
-pub mod ticket;
 
 // 3  I/O: moves bytes, decides nothing
 pub mod clock;
+pub mod geoip;
+pub mod upstream;
 
 // 4  actors: own a machine, drive it, are supervised
 

@@ -1,0 +1,226 @@
+//! The client side to orchestrators: connect, send, keep warm.
+//!
+//! Connecting comes before anything is read of a request's body, so that a refused
+//! connection can be tried elsewhere at no cost. Each orchestrator has its own few idle
+//! connections; nothing is shared between orchestrators.
+
+pub mod body;
+pub mod check;
+pub mod connect;
+pub mod pin;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use tokio::task::JoinSet;
+
+use crate::clock;
+use crate::id::OrchestratorId;
+use crate::uri::ServiceUri;
+use crate::view::outcome::Gauge;
+
+pub use body::Body;
+pub use connect::{ConnectError, Dialer};
+pub use pin::Pins;
+
+/// The bounds of [`Upstream`].
+#[derive(Clone, Copy, Debug)]
+pub struct Params {
+    /// Connections to one orchestrator, busy ones included.
+    pub connections_max: u32,
+    /// Idle connections kept to one orchestrator.
+    pub idle_max: usize,
+    /// How long an idle connection is kept: shorter than servers usually keep theirs.
+    pub idle_for: Duration,
+    /// How long an answer's head may take.
+    pub head_timeout: Duration,
+}
+
+/// Connections to every orchestrator.
+#[derive(Debug)]
+pub struct Upstream {
+    params: Params,
+    dialer: Dialer,
+    origins: Mutex<BTreeMap<OrchestratorId, Arc<Origin>>>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+#[derive(Debug)]
+struct Origin {
+    idle: Mutex<Vec<Idle>>,
+    open: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: SendRequest<Body>,
+    since: Instant,
+}
+
+/// One connection, held for one request.
+#[derive(Debug)]
+pub struct Lease {
+    sender: SendRequest<Body>,
+    place: Place,
+    /// Whether the connection had carried a request before.
+    pub warm: bool,
+}
+
+/// A place among the connections to one orchestrator; given back when dropped.
+#[derive(Debug)]
+struct Place {
+    origin: Arc<Origin>,
+    gauge: Arc<Gauge>,
+    idle_max: usize,
+}
+
+/// Why a request brought no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The connection was gone before a byte of the request went out; the request is whole.
+    #[error("the connection was closed before the request was sent")]
+    Unsent(Box<Request<Body>>),
+    /// The request, or part of it, went out and no head came back.
+    #[error("the orchestrator broke off before answering: {0}")]
+    Broken(#[source] hyper::Error),
+    /// No head came back in time.
+    #[error("the orchestrator sent no answer within {0:?}")]
+    Silent(Duration),
+}
+
+impl Upstream {
+    /// Makes an upstream without connections.
+    pub fn new(params: Params, dialer: Dialer) -> Self {
+        Self { params, dialer, origins: Mutex::default(), tasks: Mutex::default() }
+    }
+
+    /// Returns the dialer, for checks.
+    pub fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    /// Takes an idle connection to `uri`, or makes one.
+    pub async fn lease(
+        &self,
+        id: OrchestratorId,
+        uri: &ServiceUri,
+        gauge: &Arc<Gauge>,
+    ) -> Result<Lease, ConnectError> {
+        let origin = self.origin(id);
+        let place = |origin: &Arc<Origin>| Place {
+            origin: Arc::clone(origin),
+            gauge: Arc::clone(gauge),
+            idle_max: self.params.idle_max,
+        };
+        while let Some(mut idle) = origin.take_idle(gauge) {
+            // A place is held from here on, also while a dead connection is dropped.
+            let place = place(&origin);
+            let fresh = clock::now().saturating_duration_since(idle.since) < self.params.idle_for;
+            if fresh && idle.sender.ready().await.is_ok() {
+                return Ok(Lease { sender: idle.sender, place, warm: true });
+            }
+        }
+        if origin.open.fetch_add(1, Ordering::AcqRel) >= self.params.connections_max {
+            origin.open.fetch_sub(1, Ordering::AcqRel);
+            return Err(ConnectError::Full(self.params.connections_max));
+        }
+        let place = place(&origin);
+        let io = self.dialer.dial(uri, connect::Protocol::Http1).await?.io;
+        let handshake = hyper::client::conn::http1::Builder::new()
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(BUFFER)
+            .handshake::<_, Body>(io)
+            .await;
+        let (sender, connection) = handshake.map_err(ConnectError::Http)?;
+        self.run(async move {
+            // Its end is seen by whoever holds the sender.
+            drop(connection.with_upgrades().await);
+        });
+        Ok(Lease { sender, place, warm: false })
+    }
+
+    fn origin(&self, id: OrchestratorId) -> Arc<Origin> {
+        let mut origins = lock(&self.origins);
+        let fresh = || Arc::new(Origin { idle: Mutex::default(), open: AtomicU32::new(0) });
+        Arc::clone(origins.entry(id).or_insert_with(fresh))
+    }
+
+    /// Forgets an orchestrator that left the directory.
+    pub fn forget(&self, id: OrchestratorId) {
+        lock(&self.origins).remove(&id);
+    }
+
+    fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = lock(&self.tasks);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+}
+
+impl Origin {
+    /// Takes the most recently used idle connection; the place it holds goes to the taker.
+    fn take_idle(&self, gauge: &Gauge) -> Option<Idle> {
+        let mut idle = lock(&self.idle);
+        let taken = idle.pop();
+        gauge.set_warm(idle.len() as u32);
+        taken
+    }
+}
+
+impl Lease {
+    /// Sends a request and waits for the head of its answer.
+    ///
+    /// The lease comes back with the answer; [`Lease::put_back`] keeps its connection once
+    /// the body was read to its end.
+    pub async fn send(
+        mut self,
+        request: Request<Body>,
+        head_timeout: Duration,
+    ) -> Result<(Response<Incoming>, Self), SendError> {
+        let sent = self.sender.try_send_request(request);
+        match tokio::time::timeout(head_timeout, sent).await {
+            Err(_elapsed) => Err(SendError::Silent(head_timeout)),
+            Ok(Ok(response)) => Ok((response, self)),
+            Ok(Err(mut failed)) => match failed.take_message() {
+                Some(request) => Err(SendError::Unsent(Box::new(request))),
+                None => Err(SendError::Broken(failed.into_error())),
+            },
+        }
+    }
+
+    /// Keeps the connection for the next request.
+    pub fn put_back(self, now: Instant) {
+        if self.sender.is_closed() {
+            return;
+        }
+        let Self { sender, place, warm: _ } = self;
+        let mut idle = lock(&place.origin.idle);
+        if idle.len() < place.idle_max {
+            idle.push(Idle { sender, since: now });
+            place.gauge.set_warm(idle.len() as u32);
+            // The idle connection keeps the place.
+            place.origin.open.fetch_add(1, Ordering::AcqRel);
+        }
+        drop(idle);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.origin.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Header fields taken from an orchestrator.
+const HEADERS_MAX: usize = 128;
+/// Bytes a connection buffers while reading a head; longer heads are refused.
+const BUFFER: usize = 64 * 1024;

@@ -1,0 +1,145 @@
+//! The one body type of both sides: no boxing per frame.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::Body as _;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+
+/// A request's or an answer's body.
+#[derive(Debug, Default)]
+pub enum Body {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// Bytes held whole.
+    Whole(Option<Bytes>),
+    /// Bytes as they come from the other side.
+    Stream(Box<Incoming>),
+    /// As above, watched: someone counts frames and learns of the end.
+    Watched(Box<Watched>),
+}
+
+/// A stream with somebody who watches it.
+pub struct Watched {
+    stream: Incoming,
+    watch: Option<Box<dyn Watch>>,
+}
+
+/// Who watches a stream pass.
+pub trait Watch: Send {
+    /// `n` bytes of data passed.
+    fn passed(&mut self, n: usize);
+    /// The stream ended; called once, before its last byte's end is passed on.
+    fn ended(self: Box<Self>, end: End);
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// To its last byte.
+    Whole,
+    /// It broke off at its source.
+    Cut,
+    /// Whoever read it went away.
+    Abandoned,
+}
+
+impl Body {
+    /// Wraps bytes.
+    pub fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self::Whole(Some(bytes.into()))
+    }
+
+    /// Wraps a stream.
+    pub fn stream(stream: Incoming) -> Self {
+        Self::Stream(Box::new(stream))
+    }
+
+    /// Wraps a stream that `watch` learns about.
+    pub fn watched(stream: Incoming, watch: Box<dyn Watch>) -> Self {
+        Self::Watched(Box::new(Watched { stream, watch: Some(watch) }))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|it| Ok(Frame::data(it)))),
+            Self::Stream(stream) => Pin::new(stream.as_mut()).poll_frame(context),
+            Self::Watched(watched) => watched.poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Self::Stream(stream) => stream.is_end_stream(),
+            // The watcher must see the end come by.
+            Self::Watched(watched) => watched.watch.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Stream(stream) => stream.size_hint(),
+            Self::Watched(watched) => watched.stream.size_hint(),
+        }
+    }
+}
+
+impl Watched {
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.stream).poll_frame(context);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                let n = frame.data_ref().map_or(0, Bytes::len);
+                if let Some(watch) = &mut self.watch {
+                    watch.passed(n);
+                }
+                // With a known length nothing is polled after the last byte.
+                if self.stream.is_end_stream() {
+                    self.end(End::Whole);
+                }
+            }
+            Poll::Ready(Some(Err(_broken))) => self.end(End::Cut),
+            Poll::Ready(None) => self.end(End::Whole),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn end(&mut self, end: End) {
+        if let Some(watch) = self.watch.take() {
+            watch.ended(end);
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let end = if self.stream.is_end_stream() { End::Whole } else { End::Abandoned };
+        self.end(end);
+    }
+}
+
+impl std::fmt::Debug for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watched").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
