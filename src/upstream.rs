@@ -7,6 +7,7 @@
 pub mod body;
 pub mod check;
 pub mod connect;
+pub mod fetch;
 pub mod pin;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,101 @@
+//! Rows into Views, ten times a second.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use metrics::{counter, gauge};
+use ractor::ActorProcessingErr;
+
+use crate::actors::directory::State;
+use crate::actors::mesh;
+use crate::actors::orchestrator::Msg as ChildMsg;
+use crate::clock;
+use crate::health::Observation;
+use crate::view::row::Standing;
+use crate::view::{Row, View};
+
+impl State {
+    /// Has outcomes drained, starts due checks, publishes what changed.
+    pub(super) async fn tick(&mut self, now: Instant) -> Result<(), ActorProcessingErr> {
+        if self.alarm_at.is_some_and(|at| at <= now) {
+            self.machine.handle_timeout(now);
+        }
+        let view = self.args.shared.view.load_full();
+        for (_slot, row) in view.rows().filter(|(_slot, row)| row.gauge.is_dirty()) {
+            self.machine.handle_traffic(now, row.id);
+            self.tell(row.id, ChildMsg::Drain);
+        }
+        self.report(&view);
+        let observed = std::mem::take(&mut self.observed);
+        let mesh = self.args.shared.refs.mesh.load();
+        if let (Some(mesh), false) = (mesh.as_ref(), observed.is_empty()) {
+            // A mesh that is being restarted hears of it with the next change.
+            drop(mesh.cast(mesh::Msg::Observed(observed)));
+        }
+        if !self.changes.is_empty() {
+            self.publish(view).await?;
+        }
+        Ok(())
+    }
+
+    /// Builds the next View off the runtime's workers and swaps it in.
+    async fn publish(&mut self, view: Arc<View>) -> Result<(), ActorProcessingErr> {
+        let changes: Vec<_> = std::mem::take(&mut self.changes).into_iter().collect();
+        let names = self.args.shared.capabilities();
+        // Names only ever grow; the same number of them is the same names.
+        let same = names == *view.capabilities;
+        let names = if same { Arc::clone(&view.capabilities) } else { Arc::new(names) };
+        let next = tokio::task::spawn_blocking(move || view.next(clock::now(), names, changes));
+        self.args.shared.view.store(Arc::new(next.await?));
+        counter!("portolan_views_total").increment(1);
+        Ok(())
+    }
+
+    pub(super) fn take_row(&mut self, row: Box<Row>, observation: Observation) {
+        // A row that comes after its orchestrator was let go would never leave again.
+        if !self.children.contains_key(&row.id) {
+            return;
+        }
+        let view = self.args.shared.view.load();
+        let known = view.orchestrator(row.id).is_some();
+        // A restarted child has heard of nothing yet; the last row says more.
+        if !(known && row.standing == Standing::Unknown) {
+            self.changes.insert(row.id, Some(Arc::from(row)));
+        }
+        self.observed.push(observation);
+    }
+
+    /// Removes rows that an earlier directory left and nobody names any more.
+    pub(super) fn drop_unlisted(&mut self) {
+        if !self.args.fetched.is_empty() {
+            return;
+        }
+        let view = self.args.shared.view.load_full();
+        for (_slot, row) in view.rows() {
+            let listed = self.args.listed.iter().any(|named| named.uri == row.uri);
+            let instance = row.operator.as_ref() != row.uri.as_str();
+            if !listed && !instance {
+                self.changes.insert(row.id, None);
+            }
+        }
+    }
+
+    fn report(&self, view: &View) {
+        let count = |standing: Standing| {
+            view.rows().filter(|(_slot, row)| row.standing == standing).count() as f64
+        };
+        for (name, standing) in STANDINGS {
+            gauge!("portolan_orchestrators", "standing" => name).set(count(standing));
+        }
+        gauge!("livepeer_ai_orchestrators_available_total").set(count(Standing::Ready));
+        gauge!("portolan_orchestrators_left_out").set(self.machine.left_out() as f64);
+    }
+}
+
+const STANDINGS: [(&str, Standing); 5] = [
+    ("unknown", Standing::Unknown),
+    ("ready", Standing::Ready),
+    ("suspended", Standing::Suspended),
+    ("probation", Standing::Probation),
+    ("draining", Standing::Draining),
+];

@@ -1,0 +1,83 @@
+//! What the request path and the actors share: snapshots, counters, connections.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use ractor::ActorRef;
+use tokio::sync::mpsc;
+
+use crate::actors::directory;
+use crate::actors::geoip;
+use crate::actors::mesh;
+use crate::actors::mesh::PeerNews;
+use crate::actors::sessions;
+use crate::geoip::GeoStore;
+use crate::mesh::Peers;
+use crate::session::Table;
+use crate::upstream::Upstream;
+use crate::view::{Capabilities, CapabilityId, View};
+
+/// One node's shared state. Actors write it; requests read it and add to counters.
+#[derive(Debug)]
+pub struct Shared {
+    /// The picture decisions are made from; the directory is its only writer.
+    pub view: ArcSwap<View>,
+    /// The peers; the mesh is its only writer.
+    pub peers: Arc<ArcSwap<Peers>>,
+    /// Connections to orchestrators.
+    pub upstream: Upstream,
+    /// The sessions.
+    pub sessions: Table,
+    /// The address database.
+    pub geo: GeoStore,
+    /// The actors that may be told something; empty while one is being restarted.
+    pub refs: Refs,
+    /// What the mesh has to tell the directory; whoever holds the lock reads it.
+    pub news: tokio::sync::Mutex<mpsc::Receiver<PeerNews>>,
+    names: Mutex<Capabilities>,
+}
+
+/// The actors by kind.
+#[derive(Debug, Default)]
+pub struct Refs {
+    /// The directory.
+    pub directory: ArcSwapOption<ActorRef<directory::Msg>>,
+    /// The mesh; empty on a node without peers.
+    pub mesh: ArcSwapOption<ActorRef<mesh::Msg>>,
+    /// The sessions.
+    pub sessions: ArcSwapOption<ActorRef<sessions::Msg>>,
+    /// The address database's keeper.
+    pub geoip: ArcSwapOption<ActorRef<geoip::Msg>>,
+}
+
+impl Shared {
+    /// Gathers the parts.
+    pub fn new(
+        view: View,
+        upstream: Upstream,
+        sessions: Table,
+        geo: GeoStore,
+        news: mpsc::Receiver<PeerNews>,
+    ) -> Self {
+        Self {
+            names: Mutex::new(Capabilities::clone(&view.capabilities)),
+            view: ArcSwap::from_pointee(view),
+            peers: Arc::default(),
+            upstream,
+            sessions,
+            geo,
+            refs: Refs::default(),
+            news: tokio::sync::Mutex::new(news),
+        }
+    }
+
+    /// Returns the number of a capability, giving it one if there is room.
+    pub fn intern(&self, name: &str) -> Option<CapabilityId> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).intern(name)
+    }
+
+    /// Returns every capability numbered so far.
+    pub fn capabilities(&self) -> Capabilities {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,77 @@
+//! Lists of orchestrators fetched from elsewhere, off the request path.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::counter;
+use ractor::ActorRef;
+
+use crate::actors::directory::Msg;
+use crate::actors::shared::Shared;
+use crate::directory::{Named, Source};
+use crate::livepeer::runner::{Discovery, parse_discovery, parse_webhook};
+use crate::upstream::fetch::{FetchError, fetch};
+use crate::uri::ServiceUri;
+
+/// One list to fetch.
+#[derive(Clone, Debug)]
+pub struct Fetch {
+    /// Where.
+    pub url: ServiceUri,
+    /// What it answers.
+    pub kind: Kind,
+    /// How often it is read.
+    pub every: Duration,
+}
+
+/// What a list looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `[{"address","score"}]`, as for `-orchWebhookUrl`.
+    Webhook,
+    /// `/discover-orchestrators` of a node or a signer.
+    Discovery,
+}
+
+/// Reads a list again and again; a list that cannot be read leaves the last one standing.
+pub(crate) async fn poll(fetch: Fetch, shared: Arc<Shared>, directory: ActorRef<Msg>) {
+    let mut ticks = tokio::time::interval(fetch.every);
+    loop {
+        ticks.tick().await;
+        let named = match read(&fetch, &shared).await {
+            Ok(named) => named,
+            Err(error) => {
+                counter!("livepeer_discovery_errors_total").increment(1);
+                tracing::warn!(source = %fetch.url, %error, "a list of orchestrators was not read");
+                continue;
+            }
+        };
+        if directory.cast(Msg::Source(Source::Fetched(fetch.url.clone()), named)).is_err() {
+            return;
+        }
+    }
+}
+
+async fn read(from: &Fetch, shared: &Shared) -> Result<Vec<Named>, FetchError> {
+    let body = fetch(shared.upstream.dialer(), &from.url, TIMEOUT).await?;
+    let list: Discovery = match from.kind {
+        Kind::Webhook => parse_webhook(&body),
+        Kind::Discovery => parse_discovery(&body),
+    }
+    .map_err(|bad| FetchError::Body(bad.to_string()))?;
+    if list.dropped_entries > 0 {
+        tracing::warn!(source = %from.url, n_dropped = list.dropped_entries, "entries left out");
+    }
+    let named = |uri: ServiceUri, region: Option<String>| Named {
+        uri,
+        region: region.and_then(|it| it.parse().ok()),
+        point: None,
+        country: None,
+        operator: None,
+    };
+    let region = |runners: &[crate::livepeer::runner::Runner]| runners.iter().find_map(|it| it.region());
+    Ok(list.entries.into_iter().map(|it| named(it.address, region(&it.runners))).collect())
+}
+
+/// What stock gateways give a webhook.
+const TIMEOUT: Duration = Duration::from_secs(3);
