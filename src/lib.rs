@@ -9,6 +9,7 @@ pub mod uri;
 pub mod geo;
 
 // 2  protocols: sans-IO machines and codecs
+pub mod livepeer;
 
 // 3  I/O: moves bytes, decides nothing
 pub mod clock;

@@ -1,1 +1,2 @@
+//! Portolan: a geo-distributed gateway mesh for the Livepeer network.
 fn main() {}
