@@ -17,5 +17,6 @@ pub mod clock;
 // 4  actors: own a machine, drive it, are supervised
 
 // 5  edges: where requests enter
+pub mod devorch;
 
 // 6  assembly
