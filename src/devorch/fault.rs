@@ -1,6 +1,5 @@
 //! Programmed faults: what goes wrong, how often, and on which requests.
 
-use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -134,12 +133,6 @@ impl FromStr for Faults {
             return Err(BadFault::TooMany);
         }
         Ok(Self(rules))
-    }
-}
-
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} faults in force", self.0.len())
     }
 }
 
