@@ -33,6 +33,7 @@ use crate::devorch::delay;
 use crate::devorch::fault::Fault;
 use crate::devorch::image;
 use crate::devorch::image::Filter;
+use crate::devorch::socket;
 use crate::devorch::socket::Fate;
 use crate::livepeer::runner::Mode;
 
@@ -100,7 +101,7 @@ pub(crate) async fn answer(
         (App::Image, _) => filter(&parts, body).await,
         (App::Once, _) => {
             let wait = number(&parts, "work_ms").map_or(context.work, Duration::from_millis);
-            tokio::time::sleep(wait.min(MAX_WORK)).await;
+            socket::wait(wait.min(MAX_WORK)).await;
             echo(&parts, body)
         }
         (App::Echo, _) => echo(&parts, body),

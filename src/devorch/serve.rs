@@ -149,7 +149,7 @@ async fn respond(
     if fault.is_some() || !slow.is_zero() {
         Seen::count(&shared.seen.faults);
     }
-    tokio::time::sleep(slow).await;
+    socket::wait(slow).await;
     match fault {
         Some(Fault::Refuse | Fault::ResetBeforeHead) => return end(&fate, Fate::Reset).await,
         Some(Fault::Garbage) => return end(&fate, Fate::Garbage).await,

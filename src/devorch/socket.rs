@@ -144,7 +144,8 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-async fn wait(duration: Duration) {
+/// Sleeps, unless there is nothing to wait for: the shortest sleep takes a millisecond.
+pub(crate) async fn wait(duration: Duration) {
     if !duration.is_zero() {
         tokio::time::sleep(duration).await;
     }
