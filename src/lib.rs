@@ -13,7 +13,7 @@ pub mod region;
 pub mod score;
 pub mod view;
 
-// 2  protocols: sans-IO machines and codecs
+// 2  protocols: codecs, then sans-IO machines over them
 pub mod forwarded;
 pub mod health;
 pub mod livepeer;
@@ -21,6 +21,7 @@ pub mod ticket;
 pub mod wire;
 
 pub mod directory;
+pub mod mesh;
 pub mod orchestrator;
 pub mod session;
 pub mod suspension;
@@ -28,10 +29,13 @@ pub mod suspension;
 // 3  I/O: moves bytes, decides nothing
 pub mod clock;
 pub mod geoip;
+pub mod net;
 pub mod upstream;
 
 // 4  actors: own a machine, drive it, are supervised
+pub mod actors;
 
 // 5  edges: where requests enter
+pub mod devorch;
 
 // 6  assembly

@@ -1,0 +1,4 @@
+//! The one integration binary: real sockets on loopback, nothing else of the world.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod devorch;
