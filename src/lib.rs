@@ -9,6 +9,8 @@ pub mod uri;
 pub mod geo;
 
 // 2  protocols: sans-IO machines and codecs
+pub mod health;
+pub mod wire;
 
 // 3  I/O: moves bytes, decides nothing
 pub mod clock;
