@@ -10,6 +10,7 @@ pub mod geo;
 
 // 2  protocols: sans-IO machines and codecs
 pub mod health;
+pub mod mesh;
 pub mod wire;
 
 // 3  I/O: moves bytes, decides nothing
