@@ -15,6 +15,7 @@ pub mod wire;
 
 // 3  I/O: moves bytes, decides nothing
 pub mod clock;
+pub mod net;
 
 // 4  actors: own a machine, drive it, are supervised
 
