@@ -18,6 +18,7 @@ pub mod clock;
 pub mod net;
 
 // 4  actors: own a machine, drive it, are supervised
+pub mod actors;
 
 // 5  edges: where requests enter
 

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 pub use self::greeting::{BadGreeting, Greeting};
 pub use self::limits::Fault;
+use self::limits::Meters;
 pub use self::peer::{Counts, N_SAMPLES, PeerRow, Peers, Standing};
 use self::peer::{Peer, State, Up};
 use crate::health;
@@ -166,9 +167,10 @@ impl Mesh {
         }
         let Some(peer) = self.peers.get_mut(&node) else { return };
         let was_up = peer.up().is_some();
-        let (limits, silence) = (self.params.limits, self.params.silence);
+        peer.meters.get_or_insert_with(|| Meters::new(now, self.params.limits));
+        let silence = self.params.silence;
         peer.region = Some(greeting.region);
-        peer.state = State::Up(Box::new(Up::new(now, link, greeting, limits, silence)));
+        peer.state = State::Up(Box::new(Up::new(now, link, greeting, silence)));
         if !was_up {
             self.outputs.push_back(Output::PeerUp(node));
         }
@@ -189,6 +191,13 @@ impl Mesh {
         }
     }
 
+    /// Takes the loss of whichever link the peer had: what owned it is gone.
+    pub fn handle_peer_lost(&mut self, now: Instant, node: NodeId) {
+        let Some(up) = self.peers.get_mut(&node).and_then(Peer::up) else { return };
+        let link = up.link;
+        self.handle_link_down(now, node, link, LinkEnd::Lost);
+    }
+
     /// Takes one frame of a peer; one of a link that counts no more is dropped.
     pub fn handle_frame(&mut self, now: Instant, node: NodeId, link: LinkId, frame: Frame) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
@@ -201,7 +210,8 @@ impl Mesh {
         up.silent_at = now + self.params.silence;
         let n_records =
             if let Message::Delta(delta) = &frame.message { delta.records.len() } else { 0 };
-        if let Err(fault) = up.meters.take(now, frame.size, n_records) {
+        let meters = peer.meters.get_or_insert_with(|| Meters::new(now, self.params.limits));
+        if let Err(fault) = meters.take(now, frame.size, n_records) {
             self.quarantine(now, node, fault);
             return;
         }
@@ -264,7 +274,7 @@ impl Mesh {
     /// Returns the peers as they stand.
     pub fn peers(&self) -> Peers {
         let row = |(&node, peer): (&NodeId, &Peer)| peer.row(node, self.store.n_records(node));
-        Peers { rows: self.peers.iter().map(row).collect() }
+        Peers { rows: self.peers.iter().map(row).collect(), n_restarts: 0 }
     }
 
     fn take_delta(&mut self, now: Instant, node: NodeId, delta: &DeltaV1) {
@@ -289,6 +299,7 @@ impl Mesh {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         let duration = self.params.quarantine;
         peer.state = State::Quarantined { until: now + duration };
+        peer.meters = None;
         peer.counts.n_quarantines += 1;
         peer.fault = Some(fault);
         self.outputs.push_back(Output::Quarantine { peer: node, fault, duration });

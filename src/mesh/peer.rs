@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use super::Fault;
 use super::Greeting;
 use super::LinkId;
-use super::limits;
 use super::limits::Meters;
 use crate::id::NodeId;
 use crate::id::RegionId;
@@ -68,6 +67,8 @@ pub struct Counts {
 pub struct Peers {
     /// One row per configured peer, by name.
     pub rows: Vec<PeerRow>,
+    /// How often an actor of a peer died and was restarted.
+    pub n_restarts: u64,
 }
 
 impl Peers {
@@ -84,6 +85,8 @@ pub(super) struct Peer {
     pub(super) heard_at: Option<Instant>,
     pub(super) counts: Counts,
     pub(super) fault: Option<Fault>,
+    /// What it may still send; one link after another is no way around it.
+    pub(super) meters: Option<Meters>,
     pub(super) state: State,
 }
 
@@ -100,7 +103,6 @@ pub(super) struct Up {
     pub(super) link: LinkId,
     pub(super) epoch: u64,
     pub(super) draining: bool,
-    pub(super) meters: Meters,
     pub(super) ping_at: Instant,
     pub(super) push_at: Instant,
     /// The version through which this link was sent our records.
@@ -117,6 +119,7 @@ impl Peer {
             heard_at: None,
             counts: Counts::default(),
             fault: None,
+            meters: None,
             state: State::Down,
         }
     }
@@ -152,18 +155,11 @@ impl Peer {
 }
 
 impl Up {
-    pub(super) fn new(
-        now: Instant,
-        link: LinkId,
-        greeting: &Greeting,
-        limits: limits::Params,
-        silence: Duration,
-    ) -> Self {
+    pub(super) fn new(now: Instant, link: LinkId, greeting: &Greeting, silence: Duration) -> Self {
         Self {
             link,
             epoch: greeting.epoch,
             draining: false,
-            meters: Meters::new(now, limits),
             ping_at: now,
             push_at: now,
             sent: 0,
