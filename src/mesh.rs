@@ -123,6 +123,7 @@ pub struct Mesh {
     changed: BTreeSet<OrchestratorId>,
     news_at: Option<Instant>,
     nonce: u64,
+    draining: bool,
 }
 
 impl Mesh {
@@ -145,6 +146,7 @@ impl Mesh {
             changed: BTreeSet::new(),
             news_at: None,
             nonce: 0,
+            draining: false,
             params,
         }
     }
@@ -173,6 +175,9 @@ impl Mesh {
         peer.state = State::Up(Box::new(Up::new(now, link, greeting, silence)));
         if !was_up {
             self.outputs.push_back(Output::PeerUp(node));
+        }
+        if self.draining {
+            self.outputs.push_back(Output::Send { peer: node, message: Message::Draining });
         }
     }
 
@@ -252,8 +257,9 @@ impl Mesh {
         self.note_changed(now, orchestrators);
     }
 
-    /// Tells every peer that this node takes no new work.
+    /// Tells every peer, also those to come, that this node takes no new work.
     pub fn handle_drain(&mut self) {
+        self.draining = true;
         for (&peer, state) in &mut self.peers {
             if state.up().is_some() {
                 self.outputs.push_back(Output::Send { peer, message: Message::Draining });
@@ -274,7 +280,8 @@ impl Mesh {
     /// Returns the peers as they stand.
     pub fn peers(&self) -> Peers {
         let row = |(&node, peer): (&NodeId, &Peer)| peer.row(node, self.store.n_records(node));
-        Peers { rows: self.peers.iter().map(row).collect(), n_restarts: 0 }
+        let rows = self.peers.iter().map(row).collect();
+        Peers { rows, n_restarts: 0, n_dropped: self.outbox.n_dropped() }
     }
 
     fn take_delta(&mut self, now: Instant, node: NodeId, delta: &DeltaV1) {

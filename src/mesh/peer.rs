@@ -69,6 +69,8 @@ pub struct Peers {
     pub rows: Vec<PeerRow>,
     /// How often an actor of a peer died and was restarted.
     pub n_restarts: u64,
+    /// Records of our own that made room for others before their time.
+    pub n_dropped: u64,
 }
 
 impl Peers {

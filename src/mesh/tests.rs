@@ -2,7 +2,9 @@ use super::*;
 use crate::clock;
 use crate::unit::Micros;
 use crate::wire;
-use crate::wire::v1::{GoodbyeV1, PingV1, RecordV1};
+use crate::wire::v1::GoodbyeV1;
+use crate::wire::v1::PingV1;
+use crate::wire::v1::RecordV1;
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -280,6 +282,17 @@ fn what_comes_late_from_a_replaced_link_is_nothing() {
     mesh.handle_link_down(now, node("b"), LinkId(1), LinkEnd::Lost);
     assert_eq!(outputs(&mut mesh), []);
     assert_eq!(mesh.peers().row(node("b")).unwrap().standing, Standing::Up);
+}
+
+#[test]
+fn a_draining_node_says_so_to_every_peer_also_to_one_that_comes_later() {
+    let now = clock::now();
+    let mut mesh = linked(now);
+    mesh.handle_drain();
+    let told = |peer| Output::Send { peer: node(peer), message: Message::Draining };
+    assert_eq!(outputs(&mut mesh), [told("b")]);
+    mesh.handle_link_up(now, LinkId(2), &greeting("c"));
+    assert_eq!(outputs(&mut mesh), [Output::PeerUp(node("c")), told("c")]);
 }
 
 #[test]

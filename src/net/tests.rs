@@ -1,3 +1,5 @@
+pub(crate) mod sea;
+
 use std::net::Ipv4Addr;
 
 use rcgen::SanType;

@@ -1,3 +1,5 @@
+mod overseas;
+
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -10,7 +12,9 @@ use crate::mesh::PeerRow;
 use crate::mesh::Standing;
 use crate::mesh::limits;
 use crate::net::tests::Rogue;
-use crate::net::tests::{endpoint, greeting, node};
+use crate::net::tests::endpoint;
+use crate::net::tests::greeting;
+use crate::net::tests::node;
 use crate::net::tls::Authority;
 use crate::unit::Micros;
 use crate::wire::WireError;

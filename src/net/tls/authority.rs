@@ -113,9 +113,9 @@ const SKEW: Duration = Duration::from_secs(3600);
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use super::super::NoNode;
-    use super::super::node_of;
     use super::*;
+    use crate::net::tls::NoNode;
+    use crate::net::tls::node_of;
 
     fn node() -> NodeId {
         "fra-1".parse().unwrap()
