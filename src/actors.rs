@@ -17,7 +17,9 @@
 
 pub mod directory;
 pub mod geoip;
+pub mod mesh;
 pub mod orchestrator;
+pub mod peer;
 pub mod restart;
 pub mod root;
 pub mod session;

@@ -1,0 +1,194 @@
+//! The mesh: what this node and its peers tell each other.
+//!
+//! Owns a [`Mesh`] and publishes [`Peers`]. Supervised by `root`, which restarts it empty
+//! under a greater epoch: links come back within a second or two, records with them.
+//! Supervises one `peer` per configured node and restarts it after a moment.
+
+mod children;
+mod turn;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use ractor::Actor;
+use ractor::ActorProcessingErr;
+use ractor::ActorRef;
+use ractor::SupervisionEvent;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
+
+use crate::actors::peer;
+use crate::actors::peer::News;
+use crate::clock;
+use crate::health::Observation;
+use crate::health::Sighting;
+use crate::id::NodeId;
+use crate::id::OrchestratorId;
+use crate::mesh::Greeting;
+use crate::mesh::Mesh;
+use crate::mesh::Params;
+use crate::mesh::Peers;
+use crate::mesh::backoff;
+use crate::net::Endpoint;
+use crate::net::Established;
+
+/// The actor.
+#[derive(Debug)]
+pub struct MeshActor;
+
+/// What the mesh can be told.
+#[derive(Debug)]
+pub enum Msg {
+    /// A peer dialed us; the permit bounds how many of these wait in the mailbox.
+    Accepted(Box<Established>, OwnedSemaphorePermit),
+    /// A peer's actor has news.
+    Peer(NodeId, News),
+    /// This node observed something; the sender bounds how often it says so.
+    Observed(Vec<Observation>),
+    /// Tell the peers that this node takes no new work.
+    Drain,
+    /// The alarm set for [`Mesh::next_timeout`] went off.
+    Alarm,
+    /// The moment after a peer's actor died is over.
+    Respawn(NodeId),
+}
+
+/// What is seen of the orchestrators of which something else is seen than before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerNews {
+    /// When the ages were taken.
+    pub taken_at: Instant,
+    /// Everything the peers see of each; none where it has decayed to unknown.
+    pub changed: Vec<(OrchestratorId, Vec<Sighting>)>,
+}
+
+/// What the mesh starts with; the same again after a restart.
+#[derive(Clone, Debug)]
+pub struct Args {
+    /// The machine's parameters.
+    pub params: Params,
+    /// What this node says of itself; `epoch` is taken from `epochs`.
+    pub greeting: Greeting,
+    /// The epoch of the latest life; every start takes the next. Begins with a number
+    /// greater than that of any earlier process, such as milliseconds since 1970.
+    pub epochs: Arc<AtomicU64>,
+    /// The endpoint, bound; nobody else accepts from it.
+    pub endpoint: Endpoint,
+    /// Where to dial each peer; one of `params.peers` without an address can only dial us.
+    pub addresses: BTreeMap<NodeId, SocketAddr>,
+    /// How long peers wait between dials.
+    pub backoff: backoff::Params,
+    /// Where to publish the peers.
+    pub peers: Arc<ArcSwap<Peers>>,
+    /// Where to tell what changed; while it is full, news waits and merges.
+    pub news: mpsc::Sender<PeerNews>,
+}
+
+/// What the mesh owns while it runs.
+#[derive(Debug)]
+pub struct State {
+    args: Args,
+    mesh: Mesh,
+    children: BTreeMap<NodeId, ActorRef<peer::Msg>>,
+    n_restarts: u64,
+    alarm: Option<(Instant, AbortHandle)>,
+    publish_at: Instant,
+    /// Takes accepted links off the endpoint; it ends with the actor.
+    _accepting: JoinSet<()>,
+}
+
+impl Actor for MeshActor {
+    type Msg = Msg;
+    type State = State;
+    type Arguments = Args;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Msg>,
+        args: Args,
+    ) -> Result<State, ActorProcessingErr> {
+        let epoch = args.epochs.fetch_add(1, Ordering::Relaxed) + 1;
+        let greeting = Greeting { epoch, ..args.greeting };
+        args.endpoint.announce(greeting);
+        let mut accepting = JoinSet::new();
+        accepting.spawn(accept(args.endpoint.clone(), myself.clone()));
+        let mut state = State {
+            mesh: Mesh::new(args.params.clone(), greeting),
+            args,
+            children: BTreeMap::new(),
+            n_restarts: 0,
+            alarm: None,
+            publish_at: clock::now(),
+            _accepting: accepting,
+        };
+        for node in state.args.params.peers.clone() {
+            state.spawn(node, &myself).await?;
+        }
+        state.publish(clock::now());
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Msg>,
+        msg: Msg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let now = clock::now();
+        match msg {
+            Msg::Accepted(link, _permit) => state.hand_over(now, link),
+            Msg::Peer(node, news) => state.take(now, node, news),
+            Msg::Observed(seen) => {
+                seen.into_iter().for_each(|it| state.mesh.handle_observation(now, it));
+            }
+            Msg::Drain => state.mesh.handle_drain(),
+            Msg::Alarm => {
+                state.alarm = None;
+                state.mesh.handle_timeout(now);
+            }
+            Msg::Respawn(node) => state.spawn(node, &myself).await?,
+        }
+        state.perform(now);
+        state.set_alarm(now, &myself);
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<Msg>,
+        event: SupervisionEvent,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorTerminated(cell, ..)
+            | SupervisionEvent::ActorFailed(cell, _) => state.bury(cell.get_id(), &myself),
+            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
+        }
+        Ok(())
+    }
+}
+
+async fn accept(endpoint: Endpoint, mesh: ActorRef<Msg>) {
+    let permits = Arc::new(Semaphore::new(MAX_ACCEPTED));
+    while let Ok(permit) = Arc::clone(&permits).acquire_owned().await
+        && let Some(link) = endpoint.accept().await
+    {
+        if mesh.cast(Msg::Accepted(Box::new(link), permit)).is_err() {
+            return;
+        }
+    }
+}
+
+/// The most accepted links that wait in the mailbox; more wait at the endpoint.
+const MAX_ACCEPTED: usize = 8;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,329 @@
+//! The mesh of this node: its configured peers, what they see, and what they are told.
+//!
+//! [`Mesh`] reads no clock and moves no byte. Its shell hands it links, frames and time, then
+//! drains [`Mesh::poll_output`] before the next input.
+
+pub mod backoff;
+pub mod election;
+mod greeting;
+pub mod limits;
+mod peer;
+mod timers;
+mod translate;
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+pub use self::greeting::{BadGreeting, Greeting};
+pub use self::limits::Fault;
+use self::limits::Meters;
+pub use self::peer::{Counts, N_SAMPLES, PeerRow, Peers, Standing};
+use self::peer::{Peer, State, Up};
+use crate::health;
+use crate::health::HealthStore;
+use crate::health::MemoryStore;
+use crate::health::Observation;
+use crate::health::Outbox;
+use crate::health::Sighting;
+use crate::id::NodeId;
+use crate::id::OrchestratorId;
+use crate::wire::Frame;
+use crate::wire::MAX_RECORDS;
+use crate::wire::Message;
+use crate::wire::v1::DeltaV1;
+use crate::wire::v1::PongV1;
+
+/// Periods and bounds of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Params {
+    /// The peers this node links to; itself is left out.
+    pub peers: Vec<NodeId>,
+    /// How often a peer is told what changed.
+    pub push_interval: Duration,
+    /// The most frames of [`MAX_RECORDS`] records for one peer in one push.
+    pub frames_per_push: u32,
+    /// How often a peer is pinged.
+    pub ping_interval: Duration,
+    /// How long a peer may say nothing before its link counts as lost.
+    pub silence: Duration,
+    /// How long a peer that broke a limit is not spoken to.
+    pub quarantine: Duration,
+    /// How often readers are told what changed, at most.
+    pub news_interval: Duration,
+    /// What a peer may send.
+    pub limits: limits::Params,
+    /// Bounds of the records.
+    pub health: health::Params,
+}
+
+/// One link, by a number never used twice in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// How a link ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkEnd {
+    /// One side closed it by intent.
+    #[error("the link was closed")]
+    Closed,
+    /// The connection failed or fell silent.
+    #[error("the link was lost")]
+    Lost,
+    /// The peer sent what is no frame.
+    #[error("the peer broke the protocol: {0}")]
+    Broken(Fault),
+}
+
+/// What the shell does for the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a message over the peer's link; report one that could not be queued with
+    /// [`Mesh::handle_unsent`].
+    Send {
+        /// The peer.
+        peer: NodeId,
+        /// The message.
+        message: Message,
+    },
+    /// Other is known of these orchestrators than before; at most [`MAX_NEWS`] at a time.
+    Changed(Vec<OrchestratorId>),
+    /// A link to the peer counts.
+    PeerUp(NodeId),
+    /// No link to the peer counts any more.
+    PeerDown {
+        /// The peer.
+        peer: NodeId,
+        /// Why.
+        end: LinkEnd,
+    },
+    /// Close the peer's link: it counts no more.
+    Close(NodeId),
+    /// Close the peer's link and neither dial nor accept it for a while.
+    Quarantine {
+        /// The peer.
+        peer: NodeId,
+        /// What it did.
+        fault: Fault,
+        /// For how long.
+        duration: Duration,
+    },
+}
+
+/// Membership as configured, the store and the outbox of one node.
+#[derive(Debug)]
+pub struct Mesh {
+    params: Params,
+    local: Greeting,
+    peers: BTreeMap<NodeId, Peer>,
+    store: MemoryStore,
+    outbox: Outbox,
+    outputs: VecDeque<Output>,
+    changed: BTreeSet<OrchestratorId>,
+    news_at: Option<Instant>,
+    nonce: u64,
+    draining: bool,
+}
+
+impl Mesh {
+    /// Returns the mesh of the node that greets as `local`, with every peer down.
+    pub fn new(params: Params, local: Greeting) -> Self {
+        assert!(params.push_interval > Duration::ZERO, "a push takes its time");
+        assert!(params.ping_interval * 2 <= params.silence, "two pings fit into a silence");
+        assert!(params.frames_per_push > 0, "a push sends something");
+        let eager = u64::from(params.frames_per_push) * MAX_RECORDS as u64 * 1000
+            / (params.push_interval.as_millis() as u64).max(1);
+        let allowed = u64::from(params.limits.records_per_second);
+        assert!(eager <= allowed, "a peer as eager as this node stays within the limits");
+        let others = params.peers.iter().copied().filter(|&it| it != local.node);
+        Self {
+            local,
+            peers: others.map(|node| (node, Peer::new())).collect(),
+            store: MemoryStore::new(params.health.clone()),
+            outbox: Outbox::new(params.health.clone()),
+            outputs: VecDeque::new(),
+            changed: BTreeSet::new(),
+            news_at: None,
+            nonce: 0,
+            draining: false,
+            params,
+        }
+    }
+
+    /// Whether a link to `node` would be taken: it is configured and not in quarantine.
+    pub fn admits(&self, now: Instant, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| match peer.state {
+            State::Quarantined { until } => now >= until,
+            State::Down | State::Up(_) => true,
+        })
+    }
+
+    /// Takes a link whose greetings were exchanged. It replaces an earlier one to the same
+    /// peer, and is sent everything afresh.
+    pub fn handle_link_up(&mut self, now: Instant, link: LinkId, greeting: &Greeting) {
+        let node = greeting.node;
+        if !self.admits(now, node) {
+            self.outputs.push_back(Output::Close(node));
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let was_up = peer.up().is_some();
+        peer.meters.get_or_insert_with(|| Meters::new(now, self.params.limits));
+        let silence = self.params.silence;
+        peer.region = Some(greeting.region);
+        peer.state = State::Up(Box::new(Up::new(now, link, greeting, silence)));
+        if !was_up {
+            self.outputs.push_back(Output::PeerUp(node));
+        }
+        if self.draining {
+            self.outputs.push_back(Output::Send { peer: node, message: Message::Draining });
+        }
+    }
+
+    /// Takes the end of a link; one that was replaced ends without effect.
+    pub fn handle_link_down(&mut self, now: Instant, node: NodeId, link: LinkId, end: LinkEnd) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        if peer.up().is_none_or(|it| it.link != link) {
+            return;
+        }
+        match end {
+            LinkEnd::Broken(fault) => self.quarantine(now, node, fault),
+            LinkEnd::Closed | LinkEnd::Lost => {
+                peer.state = State::Down;
+                self.outputs.push_back(Output::PeerDown { peer: node, end });
+            }
+        }
+    }
+
+    /// Takes the loss of whichever link the peer had: what owned it is gone.
+    pub fn handle_peer_lost(&mut self, now: Instant, node: NodeId) {
+        let Some(up) = self.peers.get_mut(&node).and_then(Peer::up) else { return };
+        let link = up.link;
+        self.handle_link_down(now, node, link, LinkEnd::Lost);
+    }
+
+    /// Takes one frame of a peer; one of a link that counts no more is dropped.
+    pub fn handle_frame(&mut self, now: Instant, node: NodeId, link: LinkId, frame: Frame) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let State::Up(up) = &mut peer.state else { return };
+        if up.link != link {
+            return;
+        }
+        peer.heard_at = Some(now);
+        peer.counts.n_frames += 1;
+        up.silent_at = now + self.params.silence;
+        let n_records =
+            if let Message::Delta(delta) = &frame.message { delta.records.len() } else { 0 };
+        let meters = peer.meters.get_or_insert_with(|| Meters::new(now, self.params.limits));
+        if let Err(fault) = meters.take(now, frame.size, n_records) {
+            self.quarantine(now, node, fault);
+            return;
+        }
+        match frame.message {
+            Message::Delta(delta) => self.take_delta(now, node, &delta),
+            Message::Ping(ping) => {
+                let message = Message::Pong(PongV1 { nonce: ping.nonce });
+                self.outputs.push_back(Output::Send { peer: node, message });
+            }
+            Message::Pong(pong) => up.note_pong(now, pong.nonce),
+            Message::Draining => up.draining = true,
+            Message::Goodbye(_) => {
+                self.outputs.push_back(Output::Close(node));
+                self.handle_link_down(now, node, link, LinkEnd::Closed);
+            }
+            Message::Unknown { .. } => peer.counts.n_unknown += 1,
+            Message::Hello(_) | Message::HelloAck(_) => {
+                self.quarantine(now, node, Fault::OutOfPlace);
+            }
+        }
+    }
+
+    /// Takes an observation of this node's own, to tell the peers.
+    pub fn handle_observation(&mut self, now: Instant, observation: Observation) {
+        self.outbox.record(now, observation);
+    }
+
+    /// Takes back a message the peer's link had no room for.
+    pub fn handle_unsent(&mut self, node: NodeId, message: &Message) {
+        let Some(up) = self.peers.get_mut(&node).and_then(Peer::up) else { return };
+        if let Message::Delta(delta) = message {
+            up.sent = up.sent.min(delta.first_version.saturating_sub(1));
+        }
+    }
+
+    /// Takes back news that no reader had room for.
+    pub fn handle_unread(&mut self, now: Instant, orchestrators: Vec<OrchestratorId>) {
+        self.note_changed(now, orchestrators);
+    }
+
+    /// Tells every peer, also those to come, that this node takes no new work.
+    pub fn handle_drain(&mut self) {
+        self.draining = true;
+        for (&peer, state) in &mut self.peers {
+            if state.up().is_some() {
+                self.outputs.push_back(Output::Send { peer, message: Message::Draining });
+            }
+        }
+    }
+
+    /// Returns the next thing to do; `None` when there is nothing left.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Returns what the others see of one orchestrator.
+    pub fn observations(&self, now: Instant, orchestrator: OrchestratorId) -> Vec<Sighting> {
+        self.store.observations(now, orchestrator)
+    }
+
+    /// Returns the peers as they stand.
+    pub fn peers(&self) -> Peers {
+        let row = |(&node, peer): (&NodeId, &Peer)| peer.row(node, self.store.n_records(node));
+        let rows = self.peers.iter().map(row).collect();
+        Peers { rows, n_restarts: 0, n_dropped: self.outbox.n_dropped() }
+    }
+
+    fn take_delta(&mut self, now: Instant, node: NodeId, delta: &DeltaV1) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let records = match translate::records_of(delta) {
+            Ok(_) if peer.up().is_some_and(|it| it.epoch != delta.epoch) => {
+                return self.quarantine(now, node, Fault::Epoch);
+            }
+            Ok(records) => records,
+            Err(fault) => return self.quarantine(now, node, fault),
+        };
+        // The origin is the identity of the link, never a field of the message: a peer has no
+        // way to write another's records.
+        let applied = self.store.apply(now, node, delta.epoch, &records);
+        peer.counts.n_older += u64::from(applied.n_older);
+        peer.counts.n_expired += u64::from(applied.n_expired);
+        peer.counts.n_refused += u64::from(applied.n_refused);
+        self.note_changed(now, applied.changed);
+    }
+
+    fn quarantine(&mut self, now: Instant, node: NodeId, fault: Fault) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let duration = self.params.quarantine;
+        peer.state = State::Quarantined { until: now + duration };
+        peer.meters = None;
+        peer.counts.n_quarantines += 1;
+        peer.fault = Some(fault);
+        self.outputs.push_back(Output::Quarantine { peer: node, fault, duration });
+        let end = LinkEnd::Broken(fault);
+        self.outputs.push_back(Output::PeerDown { peer: node, end });
+    }
+
+    fn note_changed(&mut self, now: Instant, orchestrators: Vec<OrchestratorId>) {
+        if self.changed.is_empty() && !orchestrators.is_empty() {
+            self.news_at = Some(now + self.params.news_interval);
+        }
+        self.changed.extend(orchestrators);
+    }
+}
+
+/// The most orchestrators of one [`Output::Changed`]; the rest follows in the next.
+pub const MAX_NEWS: usize = 4096;
+
+#[cfg(test)]
+mod tests;

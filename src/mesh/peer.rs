@@ -1,0 +1,200 @@
+//! What is known of one peer, and the row that shows it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::Fault;
+use super::Greeting;
+use super::LinkId;
+use super::limits::Meters;
+use crate::id::NodeId;
+use crate::id::RegionId;
+use crate::unit::Micros;
+
+/// How this node stands with a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// No link.
+    Down,
+    /// A link is up.
+    Up,
+    /// It broke a limit and is not spoken to for a while.
+    Quarantined,
+}
+
+/// One peer, as it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerRow {
+    /// The peer.
+    pub node: NodeId,
+    /// The region its last greeting named; `None` before the first.
+    pub region: Option<RegionId>,
+    /// How this node stands with it.
+    pub standing: Standing,
+    /// It said that it takes no new work.
+    pub draining: bool,
+    /// The least round trip of the last [`N_SAMPLES`] pings of this link.
+    pub rtt: Option<Micros>,
+    /// When its last frame came; `None` before the first.
+    pub heard_at: Option<Instant>,
+    /// How many orchestrators it is known to see.
+    pub n_records: usize,
+    /// What it sent over its life here.
+    pub counts: Counts,
+    /// The last reason for a quarantine.
+    pub fault: Option<Fault>,
+}
+
+/// Counters of one peer, since this node started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Frames of any type.
+    pub n_frames: u64,
+    /// Frames of a type or version unknown here.
+    pub n_unknown: u64,
+    /// Records that were not newer than what was held.
+    pub n_older: u64,
+    /// Records past their time to live on arrival.
+    pub n_expired: u64,
+    /// Records refused by a bound of the store.
+    pub n_refused: u64,
+    /// Times it was put in quarantine.
+    pub n_quarantines: u64,
+}
+
+/// The peers of this node at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Peers {
+    /// One row per configured peer, by name.
+    pub rows: Vec<PeerRow>,
+    /// How often an actor of a peer died and was restarted.
+    pub n_restarts: u64,
+    /// Records of our own that made room for others before their time.
+    pub n_dropped: u64,
+}
+
+impl Peers {
+    /// Returns the row of one peer.
+    pub fn row(&self, node: NodeId) -> Option<&PeerRow> {
+        self.rows.iter().find(|it| it.node == node)
+    }
+}
+
+/// What the machine keeps of one peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) region: Option<RegionId>,
+    pub(super) heard_at: Option<Instant>,
+    pub(super) counts: Counts,
+    pub(super) fault: Option<Fault>,
+    /// What it may still send; one link after another is no way around it.
+    pub(super) meters: Option<Meters>,
+    pub(super) state: State,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    Down,
+    Up(Box<Up>),
+    Quarantined { until: Instant },
+}
+
+/// What only a peer with a link has.
+#[derive(Debug)]
+pub(super) struct Up {
+    pub(super) link: LinkId,
+    pub(super) epoch: u64,
+    pub(super) draining: bool,
+    pub(super) ping_at: Instant,
+    pub(super) push_at: Instant,
+    /// The version through which this link was sent our records.
+    pub(super) sent: u64,
+    pub(super) silent_at: Instant,
+    pings: VecDeque<(u64, Instant)>,
+    samples: VecDeque<Micros>,
+}
+
+impl Peer {
+    pub(super) fn new() -> Self {
+        Self {
+            region: None,
+            heard_at: None,
+            counts: Counts::default(),
+            fault: None,
+            meters: None,
+            state: State::Down,
+        }
+    }
+
+    pub(super) fn up(&mut self) -> Option<&mut Up> {
+        match &mut self.state {
+            State::Up(up) => Some(up),
+            State::Down | State::Quarantined { .. } => None,
+        }
+    }
+
+    pub(super) fn row(&self, node: NodeId, n_records: usize) -> PeerRow {
+        let up = match &self.state {
+            State::Up(up) => Some(up),
+            State::Down | State::Quarantined { .. } => None,
+        };
+        PeerRow {
+            node,
+            region: self.region,
+            standing: match self.state {
+                State::Down => Standing::Down,
+                State::Up(_) => Standing::Up,
+                State::Quarantined { .. } => Standing::Quarantined,
+            },
+            draining: up.is_some_and(|it| it.draining),
+            rtt: up.and_then(|it| it.samples.iter().min().copied()),
+            heard_at: self.heard_at,
+            n_records,
+            counts: self.counts,
+            fault: self.fault,
+        }
+    }
+}
+
+impl Up {
+    pub(super) fn new(now: Instant, link: LinkId, greeting: &Greeting, silence: Duration) -> Self {
+        Self {
+            link,
+            epoch: greeting.epoch,
+            draining: false,
+            ping_at: now,
+            push_at: now,
+            sent: 0,
+            silent_at: now + silence,
+            pings: VecDeque::new(),
+            samples: VecDeque::new(),
+        }
+    }
+
+    /// Notes a ping sent; of more than [`MAX_PINGS`] unanswered ones the oldest is given up.
+    pub(super) fn note_ping(&mut self, now: Instant, nonce: u64) {
+        if self.pings.len() == MAX_PINGS {
+            self.pings.pop_front();
+        }
+        self.pings.push_back((nonce, now));
+    }
+
+    /// Takes the answer to a ping; one to no ping of ours is nothing.
+    pub(super) fn note_pong(&mut self, now: Instant, nonce: u64) {
+        let Some(at) = self.pings.iter().position(|&(asked, _)| asked == nonce) else { return };
+        let Some((_, sent_at)) = self.pings.remove(at) else { return };
+        if self.samples.len() == N_SAMPLES {
+            self.samples.pop_front();
+        }
+        // A loopback answer within the clock's grain still took time.
+        let rtt = Micros::from(now.saturating_duration_since(sent_at)).max(Micros(1));
+        self.samples.push_back(rtt);
+    }
+}
+
+/// How many round trips the least is taken of: the least, unlike a mean, is free of queueing
+/// and of a busy peer, and 20 of them forget a route change in 20 seconds.
+pub const N_SAMPLES: usize = 20;
+
+/// The most unanswered pings of one link: more than fit into the longest silence.
+const MAX_PINGS: usize = 8;

@@ -1,0 +1,324 @@
+//! The QUIC endpoint: binds, dials and accepts links between nodes.
+//!
+//! Nothing is decided here but who a peer is. A link is handed out only when both
+//! certificates are of the mesh's CA, each side found the node it expects, and both greeted.
+
+mod greet;
+mod link;
+pub mod tls;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use quinn::AsyncUdpSocket;
+use quinn::EndpointConfig;
+use quinn::IdleTimeout;
+use quinn::Incoming;
+use quinn::Runtime;
+use quinn::TokioRuntime;
+use quinn::TransportConfig;
+use quinn::VarInt;
+use tokio::sync::Mutex;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+pub use self::link::{CloseReason, Established, Frames, Link, MAX_UNREAD};
+use self::tls::{Identity, TlsError, Trust};
+use crate::id::NodeId;
+use crate::mesh::BadGreeting;
+use crate::mesh::Greeting;
+use crate::mesh::LinkId;
+use crate::wire::WireError;
+
+/// What an endpoint needs to begin.
+#[derive(Clone, Debug)]
+pub struct Params {
+    /// The UDP address peers dial; port 0 takes any.
+    pub listen: SocketAddr,
+    /// This node's certificate and key.
+    pub identity: Identity,
+    /// The CA and trust domain of the mesh.
+    pub trust: Trust,
+    /// The nodes whose dials are answered.
+    pub peers: BTreeSet<NodeId>,
+    /// How long a peer may take from its first packet to its greeting.
+    pub handshake_timeout: Duration,
+    /// How long a connection may be silent before QUIC gives it up.
+    pub idle_timeout: Duration,
+    /// How often an idle connection is kept awake.
+    pub keep_alive: Duration,
+    /// The most messages queued for one link.
+    pub outbound_max: usize,
+}
+
+/// Why there is no link, or no endpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// Certificates, keys or the CA are of no use.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The UDP address cannot be bound.
+    #[error("cannot bind UDP {listen}; is another process using it?")]
+    Bind {
+        /// The address.
+        listen: SocketAddr,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A parameter is out of its range.
+    #[error("the idle timeout is too long for QUIC")]
+    Idle(#[from] quinn::VarIntBoundsExceeded),
+    /// The dial did not begin.
+    #[error("cannot dial")]
+    Dial(#[from] quinn::ConnectError),
+    /// The connection ended before the greetings did.
+    #[error("the connection ended before the greeting")]
+    Connection(#[from] quinn::ConnectionError),
+    /// The control stream failed before the greetings were through.
+    #[error("the control stream failed before the greeting")]
+    Write(#[from] quinn::WriteError),
+    /// The peer took longer than [`Params::handshake_timeout`].
+    #[error("the peer did not greet in time")]
+    Timeout,
+    /// The peer's certificate names no node of this mesh.
+    #[error(transparent)]
+    Identity(#[from] tls::NoNode),
+    /// The peer is another node than the one dialed, or than it says.
+    #[error("the peer is {proven} by its certificate, not {expected}")]
+    OtherNode {
+        /// Who it should be.
+        expected: NodeId,
+        /// Who it is.
+        proven: NodeId,
+    },
+    /// The peer is a node of this mesh, but not configured here.
+    #[error("{0} is not a peer of this node; add a [[peer]] for it")]
+    Stranger(NodeId),
+    /// The peer's greeting is not acceptable.
+    #[error(transparent)]
+    Greeting(#[from] BadGreeting),
+    /// The peer's first bytes are no frame.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The peer's first frame is not a greeting.
+    #[error("the peer did not greet")]
+    NotGreeted,
+}
+
+/// A bound endpoint; clones share it, and with the last it closes.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    quinn: quinn::Endpoint,
+    client: quinn::ClientConfig,
+    door: Arc<Door>,
+    accepted: Mutex<mpsc::Receiver<Established>>,
+    /// The accept loop; it ends with the endpoint.
+    _tasks: JoinSet<()>,
+}
+
+/// What both directions of greeting need.
+#[derive(Debug)]
+struct Door {
+    trust_domain: String,
+    peers: BTreeSet<NodeId>,
+    handshake_timeout: Duration,
+    outbound_max: usize,
+    greeting: ArcSwap<Greeting>,
+    links: AtomicU64,
+    n_refused: AtomicU64,
+}
+
+impl Endpoint {
+    /// Binds a UDP socket and answers the dials of peers, greeting as `greeting`.
+    /// Runs inside a tokio runtime.
+    pub fn bind(params: Params, greeting: Greeting) -> Result<Self, NetError> {
+        let listen = params.listen;
+        let bound = || {
+            let socket = UdpSocket::bind(listen)?;
+            TokioRuntime.wrap_udp_socket(socket)
+        };
+        let socket = bound().map_err(|source| NetError::Bind { listen, source })?;
+        Self::over(params, greeting, EndpointConfig::default(), socket)
+    }
+
+    /// As [`Self::bind`], over a socket of the caller's making.
+    pub fn over(
+        params: Params,
+        greeting: Greeting,
+        config: EndpointConfig,
+        socket: Arc<dyn AsyncUdpSocket>,
+    ) -> Result<Self, NetError> {
+        let transport = Arc::new(transport(&params)?);
+        let server = tls::server(&params.trust, &params.identity)?;
+        let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
+        server.transport_config(Arc::clone(&transport));
+        server.max_incoming(MAX_HANDSHAKES);
+        server.incoming_buffer_size_total(MAX_INCOMING_BYTES);
+        let client = tls::client(&params.trust, &params.identity)?;
+        let mut client = quinn::ClientConfig::new(Arc::new(client));
+        client.transport_config(transport);
+        let quinn = quinn::Endpoint::new_with_abstract_socket(
+            config,
+            Some(server),
+            socket,
+            Arc::new(TokioRuntime),
+        )
+        .map_err(|source| NetError::Bind { listen: params.listen, source })?;
+        let door = Arc::new(Door {
+            trust_domain: params.trust.trust_domain,
+            peers: params.peers,
+            handshake_timeout: params.handshake_timeout,
+            outbound_max: params.outbound_max,
+            greeting: ArcSwap::from_pointee(greeting),
+            links: AtomicU64::new(0),
+            n_refused: AtomicU64::new(0),
+        });
+        let (established, accepted) = mpsc::channel(1);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(answer_dials(quinn.clone(), Arc::clone(&door), established));
+        let accepted = Mutex::new(accepted);
+        let shared = Shared { quinn, client, door, accepted, _tasks: tasks };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Returns the bound address.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.shared.quinn.local_addr()
+    }
+
+    /// Changes what this node says of itself on links to come.
+    pub fn announce(&self, greeting: Greeting) {
+        self.shared.door.greeting.store(Arc::new(greeting));
+    }
+
+    /// Dials `peer` and greets it.
+    pub async fn dial(&self, peer: NodeId, at: SocketAddr) -> Result<Established, NetError> {
+        let Shared { quinn, client, door, .. } = &*self.shared;
+        let dialed = async {
+            let name = tls::server_name(peer);
+            let connection = quinn.connect_with(client.clone(), at, &name)?.await?;
+            door.greet_first(connection, peer).await
+        };
+        timeout(door.handshake_timeout, dialed).await.map_err(|_elapsed| NetError::Timeout)?
+    }
+
+    /// Waits for the next link a peer dialed; `None` when the endpoint is closed.
+    pub async fn accept(&self) -> Option<Established> {
+        self.shared.accepted.lock().await.recv().await
+    }
+
+    /// Returns how many dials of others were refused.
+    pub fn n_refused(&self) -> u64 {
+        self.shared.door.n_refused.load(Ordering::Relaxed)
+    }
+
+    /// Closes every link and the endpoint.
+    pub fn close(&self) {
+        self.shared.quinn.close(VarInt::from_u32(CloseReason::Done as u32), b"");
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.quinn.close(VarInt::from_u32(CloseReason::Done as u32), b"");
+    }
+}
+
+impl Door {
+    fn greeting(&self) -> Greeting {
+        **self.greeting.load()
+    }
+
+    fn next_link(&self) -> LinkId {
+        LinkId(self.links.fetch_add(1, Ordering::Relaxed))
+    }
+
+    async fn answer(&self, incoming: Incoming) -> Result<Established, NetError> {
+        let connection = incoming.await?;
+        self.greet_back(connection).await
+    }
+
+    fn note_refused(&self, error: &NetError) {
+        self.n_refused.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%error, "a dial was refused");
+    }
+}
+
+/// Answers dials side by side, so that a slow stranger holds up nobody.
+async fn answer_dials(
+    quinn: quinn::Endpoint,
+    door: Arc<Door>,
+    established: mpsc::Sender<Established>,
+) {
+    let mut handshakes = JoinSet::new();
+    while let Some(incoming) = quinn.accept().await {
+        while handshakes.try_join_next().is_some() {}
+        if handshakes.len() >= MAX_HANDSHAKES {
+            door.n_refused.fetch_add(1, Ordering::Relaxed);
+            incoming.refuse();
+            continue;
+        }
+        if handshakes.len() >= MAX_HANDSHAKES / 2 && !incoming.remote_address_validated() {
+            // Under load an address has to be real before it costs a handshake.
+            drop(incoming.retry());
+            continue;
+        }
+        let (door, established) = (Arc::clone(&door), established.clone());
+        handshakes.spawn(async move {
+            let answered = timeout(door.handshake_timeout, door.answer(incoming)).await;
+            match answered.map_err(|_elapsed| NetError::Timeout).flatten() {
+                // The receiver is gone only together with this loop.
+                Ok(link) => drop(established.send(link).await),
+                Err(error) => door.note_refused(&error),
+            }
+        });
+    }
+}
+
+fn transport(params: &Params) -> Result<TransportConfig, NetError> {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_idle_timeout(Some(IdleTimeout::try_from(params.idle_timeout)?))
+        .keep_alive_interval(Some(params.keep_alive))
+        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_BI_STREAMS))
+        .max_concurrent_uni_streams(VarInt::from_u32(MAX_UNI_STREAMS))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(LINK_WINDOW))
+        .send_window(u64::from(LINK_WINDOW))
+        // Nobody reads datagrams: none are taken in.
+        .datagram_receive_buffer_size(None);
+    Ok(transport)
+}
+
+/// The most handshakes at once: every peer of a full mesh may dial in the same second.
+pub const MAX_HANDSHAKES: usize = 64;
+
+/// The most bytes held of connections not yet answered.
+const MAX_INCOMING_BYTES: u64 = 1024 * 1024;
+
+/// One for control; the rest is for requests a peer forwards.
+const MAX_BI_STREAMS: u32 = 32;
+
+const MAX_UNI_STREAMS: u32 = 16;
+
+/// The most unread bytes of one stream: two of the longest frames.
+const STREAM_WINDOW: u32 = 512 * 1024;
+
+/// The most unread bytes of one link.
+const LINK_WINDOW: u32 = 2 * 1024 * 1024;
+
+#[cfg(test)]
+pub(crate) mod tests;

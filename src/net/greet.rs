@@ -1,0 +1,95 @@
+//! From a connection to a link: identities checked, greetings exchanged.
+
+use quinn::Connection;
+use rustls::pki_types::CertificateDer;
+
+use super::Door;
+use super::NetError;
+use super::link::Control;
+use super::link::Established;
+use super::link::Link;
+use super::link::next_frame;
+use super::tls;
+use super::tls::NoNode;
+use crate::id::NodeId;
+use crate::mesh::Greeting;
+use crate::mesh::election::Dialer;
+use crate::wire;
+use crate::wire::FrameReader;
+use crate::wire::Message;
+
+impl Door {
+    /// Greets `expected` over a connection this node dialed. The connection counts only
+    /// with the answer: TLS tells a dialer that it is through before the other side has
+    /// looked at its certificate.
+    pub(super) async fn greet_first(
+        &self,
+        connection: Connection,
+        expected: NodeId,
+    ) -> Result<Established, NetError> {
+        let proven = self.identity_of(&connection)?;
+        if proven != expected {
+            return Err(NetError::OtherNode { expected, proven });
+        }
+        let (mut send, mut recv) = connection.open_bi().await?;
+        let hello = wire::encode(&Message::Hello(self.greeting().hello()))?;
+        send.write_all(&hello).await.map_err(|error| lost(&connection, error.into()))?;
+        let mut reader = FrameReader::new();
+        let greeting = match next_frame(&mut recv, &mut reader).await? {
+            Some(wire::Frame { message: Message::HelloAck(ack), .. }) => Greeting::from_ack(&ack)?,
+            Some(_) => return Err(NetError::NotGreeted),
+            None => return Err(lost(&connection, NetError::NotGreeted)),
+        };
+        let control = Control { connection, send, recv, reader };
+        self.establish(control, greeting, proven, Dialer::Here)
+    }
+
+    /// Answers the greeting on a connection a peer dialed.
+    pub(super) async fn greet_back(&self, connection: Connection) -> Result<Established, NetError> {
+        let proven = self.identity_of(&connection)?;
+        // The CA vouches for all its nodes; only the configured ones are peers.
+        if !self.peers.contains(&proven) {
+            return Err(NetError::Stranger(proven));
+        }
+        let (mut send, mut recv) = connection.accept_bi().await?;
+        let mut reader = FrameReader::new();
+        let greeting = match next_frame(&mut recv, &mut reader).await? {
+            Some(wire::Frame { message: Message::Hello(hello), .. }) => {
+                Greeting::from_hello(&hello)?
+            }
+            Some(_) => return Err(NetError::NotGreeted),
+            None => return Err(lost(&connection, NetError::NotGreeted)),
+        };
+        let ack = wire::encode(&Message::HelloAck(self.greeting().ack()))?;
+        send.write_all(&ack).await.map_err(|error| lost(&connection, error.into()))?;
+        let control = Control { connection, send, recv, reader };
+        self.establish(control, greeting, proven, Dialer::There)
+    }
+
+    fn establish(
+        &self,
+        control: Control,
+        greeting: Greeting,
+        proven: NodeId,
+        dialer: Dialer,
+    ) -> Result<Established, NetError> {
+        if greeting.node != proven {
+            return Err(NetError::OtherNode { expected: greeting.node, proven });
+        }
+        let (link, frames) = Link::start(self.next_link(), proven, control, self.outbound_max);
+        Ok(Established { link, frames, greeting, dialer })
+    }
+
+    fn identity_of(&self, connection: &Connection) -> Result<NodeId, NetError> {
+        let chain = connection
+            .peer_identity()
+            .and_then(|it| it.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let leaf = chain.as_ref().and_then(|it| it.first()).ok_or(NoNode::Unreadable)?;
+        Ok(tls::node_of(leaf, &self.trust_domain)?)
+    }
+}
+
+/// Says why the connection ended, where it has.
+fn lost(connection: &Connection, otherwise: NetError) -> NetError {
+    connection.close_reason().map_or(otherwise, NetError::Connection)
+}
