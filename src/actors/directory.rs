@@ -160,9 +160,8 @@ impl Actor for DirectoryActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match event {
-            SupervisionEvent::ActorFailed(actor, _) | SupervisionEvent::ActorTerminated(actor, ..) => {
-                state.bury(&myself, actor.get_id())
-            }
+            SupervisionEvent::ActorFailed(actor, _)
+            | SupervisionEvent::ActorTerminated(actor, ..) => state.bury(&myself, actor.get_id()),
             SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => Ok(()),
         }
     }

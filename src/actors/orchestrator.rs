@@ -169,9 +169,10 @@ impl State {
     }
 
     fn set_alarm(&mut self, now: Instant, myself: &ActorRef<Msg>) {
-        let next = self.machine.next_timeout(now).map(|at| {
-            myself.send_after(at.saturating_duration_since(clock::now()), || Msg::Alarm)
-        });
+        let next = self
+            .machine
+            .next_timeout(now)
+            .map(|at| myself.send_after(at.saturating_duration_since(clock::now()), || Msg::Alarm));
         if let Some(old) = std::mem::replace(&mut self.alarm, next) {
             old.abort();
         }

@@ -93,7 +93,8 @@ impl Actor for RootActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         let died = match event {
-            SupervisionEvent::ActorFailed(actor, _) | SupervisionEvent::ActorTerminated(actor, ..) => actor,
+            SupervisionEvent::ActorFailed(actor, _)
+            | SupervisionEvent::ActorTerminated(actor, ..) => actor,
             SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {
                 return Ok(());
             }
@@ -120,7 +121,11 @@ impl Child {
 }
 
 impl State {
-    async fn spawn(&mut self, myself: &ActorRef<Msg>, child: Child) -> Result<(), ActorProcessingErr> {
+    async fn spawn(
+        &mut self,
+        myself: &ActorRef<Msg>,
+        child: Child,
+    ) -> Result<(), ActorProcessingErr> {
         let (args, above) = (self.args.clone(), myself.get_cell());
         let id = match child {
             Child::Geoip => {

@@ -113,14 +113,16 @@ impl Actor for SessionsActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         let died = match event {
-            SupervisionEvent::ActorFailed(actor, _) | SupervisionEvent::ActorTerminated(actor, ..) => actor,
+            SupervisionEvent::ActorFailed(actor, _)
+            | SupervisionEvent::ActorTerminated(actor, ..) => actor,
             SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {
                 return Ok(());
             }
         };
         let Some(key) = state.actors.remove(&died.get_id()) else { return Ok(()) };
         state.children.remove(&key);
-        let over = state.args.shared.sessions.find(&key).is_none_or(|it| it.state() == Standing::Ended);
+        let over =
+            state.args.shared.sessions.find(&key).is_none_or(|it| it.state() == Standing::Ended);
         if !over {
             // The next look starts it again from its row.
             state.restarts.note(clock::now(), "session").ok_or("too many restarts")?;
@@ -172,7 +174,8 @@ impl State {
             entry: Arc::clone(entry),
             shared: Arc::clone(&self.args.shared),
         };
-        let (actor, _end) = Actor::spawn_linked(None, SessionActor, args, myself.get_cell()).await?;
+        let (actor, _end) =
+            Actor::spawn_linked(None, SessionActor, args, myself.get_cell()).await?;
         self.actors.insert(actor.get_id(), key.clone());
         self.children.insert(key.clone(), actor);
         Ok(())

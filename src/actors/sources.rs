@@ -69,7 +69,8 @@ async fn read(from: &Fetch, shared: &Shared) -> Result<Vec<Named>, FetchError> {
         country: None,
         operator: None,
     };
-    let region = |runners: &[crate::livepeer::runner::Runner]| runners.iter().find_map(|it| it.region());
+    let region =
+        |runners: &[crate::livepeer::runner::Runner]| runners.iter().find_map(|it| it.region());
     Ok(list.entries.into_iter().map(|it| named(it.address, region(&it.runners))).collect())
 }
 

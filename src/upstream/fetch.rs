@@ -34,7 +34,11 @@ pub enum FetchError {
 }
 
 /// Fetches the body at `url`, at most [`MAX_BODY`] bytes.
-pub async fn fetch(dialer: &Dialer, url: &ServiceUri, timeout: Duration) -> Result<Bytes, FetchError> {
+pub async fn fetch(
+    dialer: &Dialer,
+    url: &ServiceUri,
+    timeout: Duration,
+) -> Result<Bytes, FetchError> {
     let fetched = tokio::time::timeout(timeout, fetch_now(dialer, url)).await;
     fetched.map_err(|_elapsed| FetchError::Silent(timeout))?
 }

@@ -19,7 +19,10 @@ use crate::view::outcome::Gauge;
 
 impl State {
     /// Carries out everything the machine has asked for.
-    pub(super) async fn perform(&mut self, myself: &ActorRef<Msg>) -> Result<(), ActorProcessingErr> {
+    pub(super) async fn perform(
+        &mut self,
+        myself: &ActorRef<Msg>,
+    ) -> Result<(), ActorProcessingErr> {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Add(id, named) => self.add(myself, id, named).await?,
@@ -129,7 +132,12 @@ impl State {
         self.tell(id, ChildMsg::SetDraining(draining));
     }
 
-    pub(super) fn take_instances(&mut self, now: Instant, id: OrchestratorId, uris: Vec<ServiceUri>) {
+    pub(super) fn take_instances(
+        &mut self,
+        now: Instant,
+        id: OrchestratorId,
+        uris: Vec<ServiceUri>,
+    ) {
         let Some(parent) = self.children.get(&id).map(|child| child.named.clone()) else { return };
         // Instances of instances are not followed: one level, as go-livepeer has it.
         if parent.operator.is_some() {
