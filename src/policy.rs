@@ -14,4 +14,4 @@ pub use ask::{Ask, Caller, Observed, PathKind, Rules};
 pub use choose::{Decision, NoRoute, Seen, Verdict, choose};
 pub use decide::{Pick, decide};
 pub use filter::Exclusion;
-pub use rank::{examine, rank};
+pub use rank::{examine, rank, step};

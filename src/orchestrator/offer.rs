@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sha2::{Digest, Sha256};
+
 use crate::livepeer::capability;
 use crate::livepeer::runner::{self, Price, PriceUnit};
 use crate::orchestrator::evidence::Told;
@@ -231,7 +233,8 @@ impl Learned {
 }
 
 fn runner_of(uri: &ServiceUri, advert: &runner::Runner) -> Runner {
-    let text = |price: &serde_json::value::RawValue| price.get().into();
+    let price = advert.price_info.as_deref().map_or("", |it| it.get());
+    let gpu = advert.gpu.as_ref().map_or("", |it| &it.name);
     Runner {
         url: advert.url.as_str().into(),
         path: path_of(uri, &advert.url).map(Into::into),
@@ -241,10 +244,18 @@ fn runner_of(uri: &ServiceUri, advert: &runner::Runner) -> Runner {
         },
         gpu: advert.gpu.as_ref().map(|it| it.name.as_str().into()),
         advert: serde_json::to_string(advert).unwrap_or_default().into(),
-        price: advert.price_info.as_deref().map_or_else(|| "".into(), text),
+        variant: variant(price, gpu),
         capacity: advert.capacity,
         capacity_used: advert.capacity_used,
     }
+}
+
+fn variant(price: &str, gpu: &str) -> u32 {
+    if price.is_empty() && gpu.is_empty() {
+        return 0;
+    }
+    let digest = Sha256::digest(format!("{price}\0{gpu}"));
+    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]).max(1)
 }
 
 /// Returns path and query of `url` when it lies at the orchestrator's own origin.

@@ -64,8 +64,9 @@ pub struct Ask<'a> {
     pub path: PathKind,
     /// How work is to be given; `None` takes either.
     pub mode: Option<Mode>,
-    /// Only runners advertising exactly this price text, when the client was shown one.
-    pub price: Option<&'a str>,
+    /// Only runners of exactly this price and graphics card, when the client was shown one
+    /// entry for each; see [`crate::view::row::Runner::variant`].
+    pub variant: Option<u32>,
     /// Only runners on one of these graphics cards; empty takes all.
     pub gpus: &'a [String],
     /// What it may use.

@@ -23,8 +23,8 @@ pub enum Exclusion {
     ForeignOrigin,
     /// It runs on another graphics card than asked for.
     Gpu,
-    /// It asks another price than the client was shown.
-    OtherPrice,
+    /// It asks another price, or runs on another graphics card, than the client was shown.
+    OtherVariant,
     /// Its price is above the ceiling.
     PriceCeiling,
     /// Its declared country is not among those allowed, or it declares none.
@@ -64,8 +64,8 @@ fn wanted(offer: &Offer, ask: &Ask<'_>) -> Option<Exclusion> {
     if !ask.gpus.is_empty() && !ask.gpus.iter().any(|asked| Some(asked.as_str()) == gpu) {
         return Some(Exclusion::Gpu);
     }
-    let price = runner.map_or("", |it| &it.price);
-    ask.price.filter(|shown| *shown != price).map(|_other| Exclusion::OtherPrice)
+    let variant = runner.map_or(0, |it| it.variant);
+    ask.variant.filter(|shown| *shown != variant).map(|_other| Exclusion::OtherVariant)
 }
 
 fn allowed(row: &Row, offer: &Offer, ask: &Ask<'_>) -> Option<Exclusion> {

@@ -81,8 +81,9 @@ fn expected(seen: &Seen) -> Option<Micros> {
     }
 }
 
-/// Returns the step of about 5 % a candidate's cost falls in; `None` when it is out.
-fn step(seen: &Seen) -> Option<i32> {
+/// Returns the step of about 5 % a candidate's cost falls in, lower is better; `None` when
+/// it is out.
+pub fn step(seen: &Seen) -> Option<i32> {
     match seen.verdict {
         Verdict::Eligible { inputs, .. } => {
             Some(log2_q10(inputs.terms(Micros::ZERO).total().0) / STEP)

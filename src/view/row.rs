@@ -192,8 +192,9 @@ pub struct Runner {
     /// The advertised object, as JSON text, passed on unchanged but for its URL and its
     /// capacity figures.
     pub advert: Arc<str>,
-    /// The price as advertised, as JSON text; clients see one entry for each.
-    pub price: Arc<str>,
+    /// A fingerprint of price and graphics card; 0 for neither. Clients see one entry for
+    /// each, since they hold an orchestrator to the price they were shown.
+    pub variant: u32,
     /// Places advertised.
     pub capacity: u32,
     /// Places in use when last asked.

@@ -28,7 +28,7 @@ pub(crate) fn row(atlas: &Atlas, number: u32, region: u8, capabilities: &[Capabi
         mode: Mode::Persistent,
         gpu: None,
         advert: "{}".into(),
-        price: "".into(),
+        variant: 0,
         capacity: 4,
         capacity_used: 0,
     };

@@ -21,7 +21,7 @@ fn ask<'a>(caller: &'a Caller, rules: &'a Rules, path: PathKind) -> Ask<'a> {
         capability: CapabilityId(0),
         path,
         mode: None,
-        price: None,
+        variant: None,
         gpus: &[],
         rules,
         tried: &[],

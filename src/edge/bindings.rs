@@ -1,0 +1,79 @@
+//! Which orchestrator a payment challenge came from.
+//!
+//! A client that was challenged repeats its request with a payment that is good at one
+//! orchestrator only. The challenge's manifest id comes back within that payment, and this
+//! table says whose it is. Bounded; what is forgotten makes the client start afresh.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::id::{OrchestratorId, SessionId};
+
+/// The table.
+#[derive(Debug, Default)]
+pub struct Bindings {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    by_manifest: BTreeMap<SessionId, (OrchestratorId, Instant)>,
+    order: VecDeque<(Instant, SessionId)>,
+}
+
+impl Bindings {
+    /// Notes that `orchestrator` challenged under `manifest`.
+    pub fn bind(&self, now: Instant, manifest: SessionId, orchestrator: OrchestratorId) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.by_manifest.insert(manifest.clone(), (orchestrator, now));
+        inner.order.push_back((now, manifest));
+        inner.forget(now);
+    }
+
+    /// Returns whose `manifest` is.
+    pub fn find(&self, now: Instant, manifest: &SessionId) -> Option<OrchestratorId> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.forget(now);
+        inner.by_manifest.get(manifest).map(|(orchestrator, _at)| *orchestrator)
+    }
+}
+
+impl Inner {
+    fn forget(&mut self, now: Instant) {
+        let old = |at: Instant| now.saturating_duration_since(at) > KEPT_FOR;
+        while self.order.front().is_some_and(|it| old(it.0) || self.order.len() > KEPT) {
+            let Some((at, manifest)) = self.order.pop_front() else { return };
+            // The same id may have been bound again since.
+            if self.by_manifest.get(&manifest).is_some_and(|it| it.1 == at) {
+                self.by_manifest.remove(&manifest);
+            }
+        }
+    }
+}
+
+/// Challenges remembered; about 10 MB.
+const KEPT: usize = 65_536;
+/// An auth token is good for half an hour.
+const KEPT_FOR: Duration = Duration::from_secs(1800);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn a_binding_is_forgotten_when_old_or_when_there_are_too_many() {
+        let (bindings, now) = (Bindings::default(), clock::now());
+        let manifest = |number: usize| format!("m{number}").parse::<SessionId>().unwrap();
+        bindings.bind(now, manifest(0), OrchestratorId(1));
+        assert_eq!(bindings.find(now, &manifest(0)), Some(OrchestratorId(1)));
+        let late = now + KEPT_FOR + Duration::from_secs(1);
+        assert_eq!(bindings.find(late, &manifest(0)), None);
+        for number in 0..=KEPT {
+            bindings.bind(late, manifest(number), OrchestratorId(2));
+        }
+        assert_eq!(bindings.find(late, &manifest(0)), None);
+        assert_eq!(bindings.find(late, &manifest(1)), Some(OrchestratorId(2)));
+    }
+}

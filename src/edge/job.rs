@@ -1,0 +1,217 @@
+//! One request of the apps door: what it wants, what may still be done with it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use metrics::counter;
+
+use crate::edge::open::{Refusal, Route, Why};
+use crate::edge::refusal::ServeError;
+use crate::edge::visit::Visit;
+use crate::id::{DecisionId, OrchestratorId};
+use crate::ticket::Ticket;
+use crate::upstream::Body;
+use crate::view::CapabilityId;
+use crate::view::row::Mode;
+
+/// One request.
+#[derive(Debug)]
+pub struct Job {
+    /// What was known before anything was decided.
+    pub visit: Visit,
+    /// What it is.
+    pub work: Work,
+    /// Its headers, cleaned of what is not for the orchestrator.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: JobBody,
+    /// Its end of a protocol switch, when it asks for one.
+    pub upgrade: Option<OnUpgrade>,
+    /// Who was tried.
+    pub tried: Vec<OrchestratorId>,
+    /// The last decision taken for it.
+    pub decision: Option<DecisionId>,
+    /// What choosing took, over all attempts.
+    pub choosing: Duration,
+    last: Option<Refusal>,
+}
+
+/// What a request is.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// New work: a reservation or a single-shot call, for whoever serves it best.
+    New {
+        /// The app.
+        app: Arc<str>,
+        /// The same, by number.
+        capability: CapabilityId,
+        /// Price and graphics card the client was shown.
+        variant: u32,
+        /// Reservation or call.
+        mode: Mode,
+        /// The query, with its `?`.
+        query: String,
+        /// The orchestrator its payment belongs to, when it brings one.
+        bound: Option<OrchestratorId>,
+    },
+    /// A request within a session; it belongs to one orchestrator.
+    Within {
+        /// The session.
+        ticket: Ticket,
+        /// Path at the orchestrator, and query.
+        path: String,
+        /// Whether it ends the session.
+        stop: bool,
+    },
+    /// A request for fresh payment parameters; it belongs to one orchestrator.
+    Refresh {
+        /// Which one.
+        bound: OrchestratorId,
+    },
+}
+
+/// A request's body, and whether it can be sent more than once.
+#[derive(Debug)]
+pub enum JobBody {
+    /// Nothing of it was read. The length is what the client declared.
+    Unread(Incoming, Option<u64>),
+    /// All of it is held.
+    Held(Bytes),
+    /// It went out and is gone.
+    Gone,
+}
+
+impl Job {
+    /// Makes a job nobody was tried for yet.
+    pub fn new(visit: Visit, work: Work, headers: HeaderMap, body: JobBody) -> Self {
+        Self {
+            visit,
+            work,
+            headers,
+            body,
+            upgrade: None,
+            tried: Vec::new(),
+            decision: None,
+            choosing: Duration::ZERO,
+            last: None,
+        }
+    }
+
+    /// Returns the body for an attempt. One up to `replay_max` bytes is read whole and kept,
+    /// now that somebody is there to take it; a longer one streams and is gone with it.
+    pub async fn body_to_send(&mut self, replay_max: usize) -> Result<Body, ServeError> {
+        let body = std::mem::replace(&mut self.body, JobBody::Gone);
+        match body {
+            JobBody::Held(bytes) => {
+                self.body = JobBody::Held(bytes.clone());
+                Ok(if bytes.is_empty() { Body::Empty } else { Body::whole(bytes) })
+            }
+            JobBody::Unread(stream, length) if length.is_some_and(|it| it <= replay_max as u64) => {
+                let whole = Limited::new(stream, replay_max).collect();
+                let whole = tokio::time::timeout(BODY_TIMEOUT, whole).await;
+                let whole = whole.map_err(|_elapsed| ServeError::Body("too slow".to_owned()))?;
+                let whole = whole.map_err(|broken| ServeError::Body(broken.to_string()))?;
+                self.body = JobBody::Held(whole.to_bytes());
+                Box::pin(self.body_to_send(replay_max)).await
+            }
+            JobBody::Unread(stream, _length) => Ok(Body::stream(stream)),
+            JobBody::Gone => Err(ServeError::Body("it was sent already".to_owned())),
+        }
+    }
+
+    /// Notes a refusal; an error when nothing else may be tried.
+    pub fn note(&mut self, route: Route, refusal: Refusal) -> Result<(), ServeError> {
+        counter!("portolan_attempts_total", "outcome" => refusal.why.name()).increment(1);
+        tracing::debug!(orchestrator = %route.row.id, %refusal, "refused");
+        let again = self.may_try_again(&refusal);
+        self.tried.push(route.row.id);
+        let belongs = !matches!(self.work, Work::New { bound: None, .. });
+        if let Why::Client(error) = refusal.why {
+            return Err(error);
+        }
+        if belongs {
+            return Err(gone(&refusal));
+        }
+        if !again {
+            return Err(ended(&refusal));
+        }
+        counter!("livepeer_orchestrator_swaps").increment(1);
+        self.last = Some(refusal);
+        Ok(())
+    }
+
+    /// Returns what the client is told when nobody is left: what the last one said.
+    pub fn nobody_left(&self) -> Option<ServeError> {
+        self.last.as_ref().map(ended)
+    }
+
+    /// Tells whether the request may go to somebody else: nothing of it was processed, or
+    /// processing it twice does no harm; and its body is still there.
+    fn may_try_again(&self, refusal: &Refusal) -> bool {
+        let whole = !matches!(self.body, JobBody::Gone);
+        let harmless = match &self.work {
+            // An unpaid reservation that was lost runs out by itself.
+            Work::New { mode: Mode::Persistent, bound: None, .. } => true,
+            Work::New { .. } => {
+                self.headers.contains_key("idempotency-key") || is_idempotent(&self.visit.method)
+            }
+            Work::Within { .. } | Work::Refresh { .. } => false,
+        };
+        whole && (!refusal.processed || harmless)
+    }
+
+    /// Returns the longest an answer's head may take.
+    pub fn patience(&self, elsewhere: Duration, session: Duration) -> Duration {
+        match self.work {
+            Work::New { .. } | Work::Refresh { .. } => elsewhere,
+            Work::Within { .. } => session,
+        }
+    }
+
+    /// Returns the time since its head was read.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.visit.started)
+    }
+}
+
+/// What becomes of work that belongs to one orchestrator which cannot be reached: a status
+/// that makes the client start afresh.
+fn gone(refusal: &Refusal) -> ServeError {
+    match &refusal.why {
+        Why::Silent => ServeError::Silent,
+        Why::Full => ServeError::Full,
+        Why::Broken | Why::Stale | Why::Client(_) => {
+            ServeError::SessionOver(format!("its orchestrator is gone ({refusal})"))
+        }
+    }
+}
+
+fn ended(refusal: &Refusal) -> ServeError {
+    match &refusal.why {
+        Why::Full => ServeError::Full,
+        Why::Silent => ServeError::Silent,
+        Why::Broken | Why::Stale | Why::Client(_) => ServeError::Failed(refusal.to_string()),
+    }
+}
+
+/// RFC 9110, section 9.2.2.
+fn is_idempotent(method: &Method) -> bool {
+    let idempotent =
+        [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE];
+    idempotent.contains(method)
+}
+
+/// Tells whether an answer says "full": the words of orchestrators, or the status for it.
+pub fn says_full(status: StatusCode, body: &[u8]) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS
+        || (status == StatusCode::SERVICE_UNAVAILABLE
+            && String::from_utf8_lossy(body).to_ascii_lowercase().contains("capacity"))
+}
+
+/// A body short enough to be held comes in one breath.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,358 @@
+//! Choosing a route and opening it: what may fail before the client sees a byte.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+
+use crate::clock;
+use crate::edge::Gateway;
+use crate::edge::decisions::Record;
+use crate::edge::job::{Job, JobBody, Work, says_full};
+use crate::edge::refusal::ServeError;
+use crate::id::OrchestratorId;
+use crate::policy::{Ask, PathKind, choose};
+use crate::unit::Micros;
+use crate::upstream::{Body, ConnectError, Lease, SendError};
+use crate::view::column::COLD_ROUND_TRIPS;
+use crate::view::outcome::{Gauge, Outcome};
+use crate::view::row::{Mode, Row, Standing};
+use crate::view::View;
+
+/// Where a request goes.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The orchestrator.
+    pub row: Arc<Row>,
+    /// Position of the offer in its row.
+    pub offer: u8,
+    /// Path and query there.
+    pub path: String,
+}
+
+/// An orchestrator's answer whose head is here, and the attempt it ends.
+#[derive(Debug)]
+pub struct Opened {
+    /// The exchange.
+    pub exchange: Exchange,
+    /// The attempt, counted in until it is counted out.
+    pub attempt: Attempt,
+}
+
+/// A request sent and the head of its answer.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The answer.
+    pub response: Response<Incoming>,
+    /// The connection it comes over.
+    pub lease: Lease,
+    /// What connecting took; next to nothing on a warm connection.
+    pub connecting: Duration,
+    /// From the request sent to the head of the answer.
+    pub waiting: Duration,
+}
+
+/// Why an orchestrator did not serve a request. The client saw nothing of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{said}")]
+pub struct Refusal {
+    /// Whose doing it is.
+    pub why: Why,
+    /// Whether the request, or a part of it, may have been processed.
+    pub processed: bool,
+    /// What happened, for people.
+    pub said: String,
+}
+
+/// Whose doing a refusal is.
+#[derive(Debug)]
+pub enum Why {
+    /// It is full.
+    Full,
+    /// It is broken, or cannot be reached.
+    Broken,
+    /// It did not answer in time.
+    Silent,
+    /// It does not offer that any more.
+    Stale,
+    /// The client's own.
+    Client(ServeError),
+}
+
+impl Why {
+    /// Returns a name for metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Broken => "broken",
+            Self::Silent => "silent",
+            Self::Stale => "stale",
+            Self::Client(_) => "client",
+        }
+    }
+}
+
+/// An attempt counted in at an orchestrator; counted out when it ends, however it ends.
+#[derive(Debug)]
+pub struct Attempt {
+    gauge: Arc<Gauge>,
+    counted: bool,
+    probe: bool,
+    outcome: Outcome,
+}
+
+impl Attempt {
+    fn begin(row: &Row, counted: bool) -> Option<Self> {
+        let probe = row.standing == Standing::Probation;
+        if probe && !row.gauge.take_probe() {
+            return None;
+        }
+        if counted {
+            row.gauge.begin();
+        }
+        let gauge = Arc::clone(&row.gauge);
+        Some(Self { gauge, counted, probe, outcome: Outcome::Neutral })
+    }
+
+    /// Sets how it will be counted out.
+    pub fn will_end(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.probe {
+            self.gauge.end_probe();
+        }
+        if self.counted {
+            self.gauge.end(self.outcome);
+        } else if self.outcome == Outcome::Failed {
+            self.gauge.fail_late();
+        }
+    }
+}
+
+impl Gateway {
+    /// Returns where `job` goes next.
+    pub(crate) fn choose(&self, view: &View, job: &mut Job) -> Result<Route, ServeError> {
+        match &job.work {
+            Work::Within { ticket, path, .. } => {
+                let lost = || ServeError::SessionOver("its orchestrator is not known here".into());
+                let (_slot, row) = view.orchestrator(ticket.orchestrator).ok_or_else(lost)?;
+                Ok(Route { row: Arc::clone(row), offer: 0, path: path.clone() })
+            }
+            Work::Refresh { bound } => {
+                let lost = || ServeError::SessionOver("its orchestrator is not known here".into());
+                let (_slot, row) = view.orchestrator(*bound).ok_or_else(lost)?;
+                let path = format!("{}/refresh-payment", row.uri.base_path());
+                Ok(Route { row: Arc::clone(row), offer: 0, path })
+            }
+            Work::New { .. } => self.choose_new(view, job),
+        }
+    }
+
+    fn choose_new(&self, view: &View, job: &mut Job) -> Result<Route, ServeError> {
+        let Work::New { app, capability, variant, mode, query, bound } = job.work.clone() else {
+            return Err(ServeError::NoDoor);
+        };
+        let mut rules = std::borrow::Cow::Borrowed(&self.params.rules);
+        if let Some(bound) = bound {
+            rules.to_mut().only = Some([bound].into());
+        }
+        let ask = Ask {
+            caller: &job.visit.located.caller,
+            capability,
+            path: PathKind::Relayed,
+            mode: Some(mode),
+            variant: Some(variant),
+            gpus: &[],
+            rules: &rules,
+            tried: &job.tried,
+            running: None,
+            deadline: None,
+            cold_round_trips: COLD_ROUND_TRIPS,
+        };
+        let now = clock::now();
+        if job.tried.len() >= self.params.attempts_max {
+            return Err(job.nobody_left().unwrap_or(ServeError::Full));
+        }
+        let chosen = choose(view, |gauge| gauge.into(), &ask, now, self.draw());
+        let decision = match chosen {
+            Ok(decision) => decision,
+            Err(no_route) if no_route.excluded.is_empty() => {
+                return Err(ServeError::Unknown(app.to_string()));
+            }
+            Err(no_route) => return Err(job.nobody_left().unwrap_or(no_route.into())),
+        };
+        job.choosing += clock::now().saturating_duration_since(now);
+        if decision.scanned {
+            metrics::counter!("portolan_choice_scans_total").increment(1);
+        }
+        let member = decision.chosen().member;
+        let id = self.decisions.next_id();
+        self.decisions.keep(Arc::new(Record {
+            id,
+            at_ms: clock::wall().as_millis() as u64,
+            capability: app,
+            path: PathKind::Relayed,
+            place: job.visit.located.caller.place,
+            home: job.visit.located.home,
+            tried: job.tried.clone(),
+            decision,
+        }));
+        job.decision = Some(id);
+        let route = view.row(member.slot).and_then(|row| {
+            let runner = row.offers.get(usize::from(member.offer))?.runner.as_ref()?;
+            let path = format!("{}{query}", runner.path.as_deref()?);
+            Some(Route { row: Arc::clone(row), offer: member.offer, path })
+        });
+        route.ok_or(ServeError::NoDoor)
+    }
+
+    /// Connects, sends, and waits for the head of an answer worth passing on.
+    pub(crate) async fn open(&self, route: &Route, job: &mut Job) -> Result<Opened, Refusal> {
+        let counted = matches!(job.work, Work::New { .. });
+        let taken = || Refusal::unprocessed(Why::Full, "the one place of a probation is taken");
+        let mut attempt = Attempt::begin(&route.row, counted).ok_or_else(taken)?;
+        match self.exchange(route, job).await {
+            Ok(exchange) => {
+                attempt.will_end(outcome(route, &exchange, job));
+                Ok(Opened { exchange, attempt })
+            }
+            Err(refusal) => {
+                attempt.will_end(match refusal.why {
+                    Why::Full => Outcome::Full,
+                    Why::Broken | Why::Silent => Outcome::Failed,
+                    Why::Stale | Why::Client(_) => Outcome::Neutral,
+                });
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn exchange(&self, route: &Route, job: &mut Job) -> Result<Exchange, Refusal> {
+        let (row, started) = (&route.row, clock::now());
+        let mut lease = self.lease(row).await?;
+        let connecting = clock::now().saturating_duration_since(started);
+        // Only now, with somebody there to take it, is the body touched.
+        let body = job.body_to_send(self.params.replay_max).await.map_err(Refusal::client)?;
+        let mut request = request(route, job, body)?;
+        let patience = job.patience(self.params.head_timeout, self.params.session_head_timeout);
+        let sent = clock::now();
+        let (response, lease) = loop {
+            match lease.send(request, patience).await {
+                Ok(answered) => break answered,
+                // An idle connection died as it was taken; the request is whole.
+                Err(SendError::Unsent(whole)) => {
+                    request = *whole;
+                    lease = self.lease(row).await?;
+                }
+                Err(SendError::Silent(after)) => {
+                    let said = format!("no answer within {after:?}");
+                    return Err(Refusal { why: Why::Silent, processed: true, said });
+                }
+                Err(broken @ SendError::Broken(_)) => {
+                    let said = broken.to_string();
+                    return Err(Refusal { why: Why::Broken, processed: true, said });
+                }
+            }
+        };
+        let waiting = clock::now().saturating_duration_since(sent);
+        judge(Exchange { response, lease, connecting, waiting }, job).await
+    }
+
+    async fn lease(&self, row: &Row) -> Result<Lease, Refusal> {
+        let leased = self.shared.upstream.lease(row.id, &row.uri, &row.gauge).await;
+        leased.map_err(|error| {
+            let why = match error {
+                ConnectError::Full(_) => Why::Full,
+                ConnectError::Silent(_) => Why::Silent,
+                ConnectError::Refused(_)
+                | ConnectError::Tls(_)
+                | ConnectError::Pin
+                | ConnectError::Http(_) => Why::Broken,
+            };
+            Refusal::unprocessed(why, &error.to_string())
+        })
+    }
+}
+
+fn request(route: &Route, job: &Job, body: Body) -> Result<Request<Body>, Refusal> {
+    let mut request = Request::new(body);
+    *request.method_mut() = job.visit.method.clone();
+    *request.uri_mut() = route.path.parse().map_err(|_bad| {
+        Refusal::client(ServeError::BadRequest("the path is not a valid URI path".into()))
+    })?;
+    *request.headers_mut() = job.headers.clone();
+    let authority = header::HeaderValue::from_str(route.row.uri.authority());
+    let authority =
+        authority.map_err(|bad| Refusal::unprocessed(Why::Broken, &bad.to_string()))?;
+    request.headers_mut().insert(header::HOST, authority);
+    Ok(request)
+}
+
+impl Refusal {
+    fn unprocessed(why: Why, said: &str) -> Self {
+        Self { why, processed: false, said: said.to_owned() }
+    }
+
+    fn client(error: ServeError) -> Self {
+        Self { said: error.to_string(), why: Why::Client(error), processed: false }
+    }
+}
+
+/// Passes an answer on, or turns it into a refusal when somebody else may do better.
+async fn judge(exchange: Exchange, job: &Job) -> Result<Exchange, Refusal> {
+    let status = exchange.response.status();
+    let Work::New { mode, bound, .. } = &job.work else { return Ok(exchange) };
+    let repeatable = !matches!(job.body, JobBody::Gone);
+    let elsewhere = repeatable && bound.is_none();
+    if status == StatusCode::NOT_FOUND && elsewhere {
+        let said = "it does not know this runner any more";
+        return Err(Refusal::unprocessed(Why::Stale, said));
+    }
+    let overloaded = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
+    if overloaded.contains(&status) && elsewhere {
+        let body = read_refusal(exchange.response).await;
+        let why = if says_full(status, &body) { Why::Full } else { Why::Broken };
+        let said = format!("{status}: {}", crate::livepeer::error::message(&body));
+        return Err(Refusal { why, processed: false, said });
+    }
+    let broken = status.is_server_error() && *mode == Mode::Persistent;
+    if broken && elsewhere {
+        let said = format!("it answered {status}");
+        return Err(Refusal { why: Why::Broken, processed: true, said });
+    }
+    Ok(exchange)
+}
+
+async fn read_refusal(response: Response<Incoming>) -> Bytes {
+    let body = Limited::new(response.into_body(), 8 * 1024).collect();
+    let body = tokio::time::timeout(Duration::from_secs(2), body).await;
+    body.ok().and_then(Result::ok).map(|it| it.to_bytes()).unwrap_or_default()
+}
+
+/// Returns how an attempt counts once its answer has gone through whole.
+fn outcome(route: &Route, exchange: &Exchange, job: &Job) -> Outcome {
+    let status = exchange.response.status();
+    let counted = matches!(job.work, Work::New { .. });
+    match () {
+        () if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => Outcome::Failed,
+        () if !counted || status.is_client_error() => Outcome::Neutral,
+        () => {
+            let service = Micros::from(exchange.waiting).0.saturating_sub(route.row.link.rtt.0);
+            Outcome::Served { service: Micros(service), offer: route.offer }
+        }
+    }
+}
+
+impl Route {
+    /// Returns the id of its orchestrator.
+    pub fn orchestrator(&self) -> OrchestratorId {
+        self.row.id
+    }
+}

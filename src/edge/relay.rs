@@ -1,0 +1,406 @@
+//! Bytes both ways until one side ends, and what is noted when they have.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper_util::rt::TokioIo;
+use metrics::counter;
+use tokio::task::JoinSet;
+
+use crate::clock;
+use crate::edge::job::{Job, Work};
+use crate::edge::open::{Attempt, Exchange, Opened, Route};
+use crate::edge::refusal::ServeError;
+use crate::edge::rewrite::Rewriter;
+use crate::edge::visit::Visit;
+use crate::edge::{Admitted, Gateway, explain};
+use crate::id::{DecisionId, NodeId, OrchestratorId, SessionId};
+use crate::journal::UsageRecord;
+use crate::livepeer::runner::MAX_ANSWER;
+use crate::session::table::{Opening, Using};
+use crate::session::Reason;
+use crate::upstream::body::{End, Watch};
+use crate::upstream::{Body, Lease};
+use crate::view::outcome::Outcome;
+use crate::view::row::Mode;
+
+/// Passes an answer on. From here on nothing is retried.
+pub(crate) async fn relay(
+    gateway: &Arc<Gateway>,
+    admitted: Admitted,
+    mut job: Job,
+    route: Route,
+    opened: Opened,
+) -> Result<Response<Body>, ServeError> {
+    let Opened { exchange, attempt } = opened;
+    let status = exchange.response.status();
+    let timing = timing(&job, &exchange);
+    let session = within(gateway, &job, &route, status)?;
+    let note = Note {
+        admitted,
+        attempt,
+        session,
+        usage: usage(gateway, &job, &route, status),
+        started: job.visit.started,
+        lease: None,
+    };
+    let fresh = matches!(job.work, Work::New { mode: Mode::Persistent, .. }) && status.is_success();
+    let mut response = match status {
+        StatusCode::SWITCHING_PROTOCOLS => switch(gateway, &mut job, exchange, note)?,
+        StatusCode::PAYMENT_REQUIRED => challenge(gateway, &job, &route, exchange, note).await?,
+        _ if fresh => reserved(gateway, &job, &route, exchange, note).await?,
+        _ => stream(exchange, note),
+    };
+    mark(gateway, &job, &route, &timing, response.headers_mut());
+    Ok(response)
+}
+
+/// Streams an answer through, watched.
+fn stream(exchange: Exchange, mut note: Note) -> Response<Body> {
+    let Exchange { response, lease, .. } = exchange;
+    let (mut parts, body) = response.into_parts();
+    clean(&mut parts.headers);
+    note.lease = Some(lease);
+    Response::from_parts(parts, Body::watched(body, Box::new(note)))
+}
+
+/// Reads a reservation, opens its session, and hands out URLs of this mesh.
+async fn reserved(
+    gateway: &Gateway,
+    job: &Job,
+    route: &Route,
+    exchange: Exchange,
+    mut note: Note,
+) -> Result<Response<Body>, ServeError> {
+    let (parts, body) = whole(exchange, &mut note).await?;
+    let Ok(found) = rewriter(gateway, job, route).reserved(&body) else {
+        // Whatever this is, it is no session: a broken orchestrator, not a broken client.
+        note.attempt.will_end(Outcome::Failed);
+        note.usage.end = "refused";
+        let said = "the orchestrator's answer is not a reserved session".to_owned();
+        return Err(ServeError::Failed(said));
+    };
+    let app = match &job.work {
+        Work::New { app, .. } => Arc::clone(app),
+        Work::Within { .. } | Work::Refresh { .. } => "".into(),
+    };
+    note.usage.session = Some(found.session.clone());
+    gateway.shared.sessions.open(
+        clock::now(),
+        Opening {
+            orchestrator: route.row.id,
+            session: found.session,
+            uri: route.row.uri.clone(),
+            app,
+            control: found.control,
+            home: job.visit.located.home,
+            caller: job.visit.located.caller.place,
+            decision: job.decision,
+            gauge: Arc::clone(&route.row.gauge),
+        },
+    );
+    Ok(respond(parts, found.body, note))
+}
+
+/// Binds a payment challenge to its orchestrator and passes it on.
+async fn challenge(
+    gateway: &Gateway,
+    job: &Job,
+    route: &Route,
+    exchange: Exchange,
+    mut note: Note,
+) -> Result<Response<Body>, ServeError> {
+    let (parts, body) = whole(exchange, &mut note).await?;
+    match rewriter(gateway, job, route).challenged(&body) {
+        Ok(found) => {
+            gateway.bindings.bind(clock::now(), found.manifest, route.row.id);
+            Ok(respond(parts, found.body, note))
+        }
+        // Some 402 carry a message only; it passes as it came.
+        Err(_message) => Ok(respond(parts, body, note)),
+    }
+}
+
+/// Joins the two sides after both agreed to speak something else than HTTP.
+fn switch(
+    gateway: &Gateway,
+    job: &mut Job,
+    exchange: Exchange,
+    mut note: Note,
+) -> Result<Response<Body>, ServeError> {
+    let refused = || ServeError::BadRequest("this request did not ask for an upgrade".to_owned());
+    let client = job.upgrade.take().ok_or_else(refused)?;
+    let Exchange { mut response, lease, .. } = exchange;
+    let upstream = hyper::upgrade::on(&mut response);
+    let mut passed = Response::new(Body::Empty);
+    *passed.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *passed.headers_mut() = response.headers().clone();
+    gateway.upgrades.run(async move {
+        // The connection is the stream's now; its place stays taken until the end.
+        let _lease = lease;
+        let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) else {
+            return Box::new(note).ended(End::Cut);
+        };
+        let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+        let copied = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
+        let end = if copied.is_ok() { End::Whole } else { End::Cut };
+        let (up, down) = copied.unwrap_or_default();
+        note.usage.bytes_up += up;
+        note.passed(down as usize);
+        Box::new(note).ended(end);
+    });
+    Ok(passed)
+}
+
+/// Reads a short answer whole; its connection is then free.
+async fn whole(
+    exchange: Exchange,
+    note: &mut Note,
+) -> Result<(http::response::Parts, bytes::Bytes), ServeError> {
+    let Exchange { response, lease, .. } = exchange;
+    let (mut parts, body) = response.into_parts();
+    let read = tokio::time::timeout(SHORT_ANSWER, Limited::new(body, MAX_ANSWER).collect()).await;
+    let failed = |said: String| ServeError::Failed(said);
+    let body = match read {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(broken)) => {
+            note.attempt.will_end(Outcome::Failed);
+            return Err(failed(format!("its answer broke off: {broken}")));
+        }
+        Err(_elapsed) => {
+            note.attempt.will_end(Outcome::Failed);
+            return Err(failed(format!("its answer did not end within {SHORT_ANSWER:?}")));
+        }
+    };
+    lease.put_back(clock::now());
+    clean(&mut parts.headers);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Ok((parts, body))
+}
+
+fn respond(
+    parts: http::response::Parts,
+    body: impl Into<bytes::Bytes>,
+    mut note: Note,
+) -> Response<Body> {
+    let body = body.into();
+    note.passed(body.len());
+    Box::new(note).ended(End::Whole);
+    Response::from_parts(parts, Body::whole(body))
+}
+
+/// Finds or adopts the session a request belongs to, and notes what its answer says of it.
+fn within(
+    gateway: &Gateway,
+    job: &Job,
+    route: &Route,
+    status: StatusCode,
+) -> Result<Option<Using>, ServeError> {
+    let Work::Within { ticket, stop, .. } = &job.work else { return Ok(None) };
+    let entry = gateway.shared.sessions.find(&(ticket.orchestrator, ticket.session.clone()));
+    let Some(entry) = entry else { return Ok(None) };
+    if *stop && (status.is_success() || status == StatusCode::NOT_FOUND) {
+        entry.note_end(Reason::Stopped);
+    } else if status == StatusCode::NOT_FOUND && route.path.starts_with(&entry.control) {
+        // Only the orchestrator's own control path tells that the session is gone; an app
+        // may answer 404 for reasons of its own.
+        let control = route.path.strip_prefix(&entry.control).unwrap_or_default();
+        if control.starts_with("/payment") {
+            entry.note_end(Reason::Lost);
+        }
+    }
+    Ok(entry.begin(clock::now()))
+}
+
+fn rewriter<'a>(gateway: &'a Gateway, job: &'a Job, route: &'a Route) -> Rewriter<'a> {
+    Rewriter {
+        key: &gateway.key,
+        base: &job.visit.base,
+        orchestrator: route.row.id,
+        uri: &route.row.uri,
+        expires: Gateway::wall_s() + gateway.params.ticket_for.as_secs(),
+    }
+}
+
+/// Removes what concerns one connection only (RFC 9110, section 7.6.1).
+pub(crate) fn clean(headers: &mut HeaderMap) {
+    let named: Vec<String> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(',').map(|name| name.trim().to_ascii_lowercase()))
+        .collect();
+    for name in named {
+        // A peer cannot have these removed by naming them.
+        if !["content-length", "host", "content-type", "authorization"].contains(&name.as_str()) {
+            headers.remove(name.as_str());
+        }
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+fn timing(job: &Job, exchange: &Exchange) -> String {
+    let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
+    format!(
+        "sel;dur={:.3}, conn;dur={:.1}, ttfb;dur={:.1}, retry;desc=\"{}\"",
+        ms(job.choosing),
+        ms(exchange.connecting),
+        ms(exchange.waiting),
+        job.tried.len()
+    )
+}
+
+/// Tells the client what was decided and what it took.
+fn mark(gateway: &Gateway, job: &Job, route: &Route, timing: &str, headers: &mut HeaderMap) {
+    let mut put = |name: &'static str, text: &str| {
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.insert(name, value);
+        }
+    };
+    put("server-timing", timing);
+    put("portolan-node", gateway.params.node.as_str());
+    put("portolan-orchestrator", &route.row.id.to_string());
+    let view = gateway.view();
+    put("portolan-region", view.atlas.name(route.row.region).as_str());
+    if let Some(decision) = job.decision {
+        put("portolan-decision", &decision.to_string());
+        if let Some(record) = job.visit.explain.then(|| gateway.decisions.find(decision)).flatten() {
+            put("portolan-explain", &explain::short(&view, &record));
+        }
+    }
+}
+
+fn usage(gateway: &Gateway, job: &Job, route: &Route, status: StatusCode) -> UsageRecord {
+    let located = &job.visit.located;
+    let (capability, session) = match &job.work {
+        Work::New { app, .. } => (Some(Arc::clone(app)), None),
+        Work::Within { ticket, .. } => (None, Some(ticket.session.clone())),
+        Work::Refresh { .. } => (None, None),
+    };
+    let up = job.headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
+    UsageRecord {
+        at_ms: clock::wall().as_millis() as u64,
+        decision: job.decision,
+        trace: job.visit.trace.trace_text(),
+        node: gateway.params.node,
+        door: job.visit.door,
+        method: job.visit.method.to_string(),
+        route: job.work.template(),
+        status: status.as_u16(),
+        capability,
+        orchestrator: Some(route.row.id),
+        region: Some(gateway.view().atlas.name(route.row.region)),
+        home: located.home,
+        country: located.caller.place.country,
+        attempts: job.tried.len() as u32 + 1,
+        bytes_up: up.unwrap_or(0),
+        bytes_down: 0,
+        ttfb_us: job.age(clock::now()).as_micros() as u64,
+        duration_us: 0,
+        end: "whole",
+        session,
+    }
+}
+
+/// What is written when the last byte has passed, or failed to.
+struct Note {
+    admitted: Admitted,
+    attempt: Attempt,
+    session: Option<Using>,
+    usage: UsageRecord,
+    started: Instant,
+    lease: Option<Lease>,
+}
+
+impl Watch for Note {
+    fn passed(&mut self, n: usize) {
+        self.usage.bytes_down += n as u64;
+    }
+
+    fn ended(self: Box<Self>, end: End) {
+        let Self { admitted, mut attempt, session, mut usage, started, lease } = *self;
+        let now = clock::now();
+        match end {
+            End::Whole => {
+                if let Some(lease) = lease {
+                    lease.put_back(now);
+                }
+            }
+            End::Cut => {
+                attempt.will_end(Outcome::Failed);
+                usage.end = "cut";
+                counter!("portolan_streams_cut_total").increment(1);
+            }
+            End::Abandoned => {
+                attempt.will_end(Outcome::Neutral);
+                usage.end = "abandoned";
+            }
+        }
+        drop(attempt);
+        usage.duration_us = now.saturating_duration_since(started).as_micros() as u64;
+        if let Some(using) = session {
+            using.session().count(usage.bytes_up, usage.bytes_down);
+            using.end(now);
+        }
+        log(&usage);
+        admitted.slot.write(usage);
+    }
+}
+
+/// One line of the access log; it names no address.
+fn log(usage: &UsageRecord) {
+    tracing::info!(
+        target: "access",
+        door = usage.door,
+        method = %usage.method,
+        route = usage.route,
+        status = usage.status,
+        decision = usage.decision.map(|it: DecisionId| it.to_string()),
+        trace = %usage.trace,
+        orchestrator = usage.orchestrator.map(|it: OrchestratorId| it.to_string()),
+        home = %usage.home,
+        attempts = usage.attempts,
+        bytes_up = usage.bytes_up,
+        bytes_down = usage.bytes_down,
+        ttfb_us = usage.ttfb_us,
+        duration_us = usage.duration_us,
+        end = usage.end,
+        "served"
+    );
+}
+
+/// The tasks that carry switched protocols.
+#[derive(Debug, Default)]
+pub struct Upgrades(Mutex<JoinSet<()>>);
+
+impl Upgrades {
+    fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    /// Ends what still runs.
+    pub fn end(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+    }
+}
+
+/// How long a short answer may take after its head.
+const SHORT_ANSWER: Duration = Duration::from_secs(10);
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
