@@ -29,6 +29,7 @@ pub mod suspension;
 // 3  I/O: moves bytes, decides nothing
 pub mod clock;
 pub mod geoip;
+pub mod journal;
 pub mod net;
 pub mod upstream;
 
