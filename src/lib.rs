@@ -18,6 +18,7 @@ pub mod forwarded;
 pub mod health;
 pub mod livepeer;
 pub mod ticket;
+pub mod trace;
 pub mod wire;
 
 pub mod directory;
