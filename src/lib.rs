@@ -18,6 +18,7 @@ pub mod forwarded;
 pub mod health;
 pub mod livepeer;
 pub mod ticket;
+pub mod trace;
 pub mod wire;
 
 pub mod directory;
@@ -29,6 +30,7 @@ pub mod suspension;
 // 3  I/O: moves bytes, decides nothing
 pub mod clock;
 pub mod geoip;
+pub mod journal;
 pub mod net;
 pub mod upstream;
 

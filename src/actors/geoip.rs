@@ -88,8 +88,7 @@ impl State {
         if let Some(age) = self.shared.geo.current().age(wall) {
             gauge!("portolan_geoip_age_seconds").set(age.as_secs_f64());
         }
-        let embedded =
-            self.shared.geo.current().editions().all(|it| it.source == "embedded");
+        let embedded = self.shared.geo.current().editions().all(|it| it.source == "embedded");
         match self.shared.geo.tell_time(wall) {
             // The embedded database knows countries only, which change slowly.
             Some(Freshness::Stale) if !embedded => {

@@ -38,7 +38,10 @@ async fn ask(dialer: &Dialer, uri: &ServiceUri, ask_info: bool) -> Result<Answer
     let connected = dialer.dial(uri, Protocol::Http2).await.map_err(|error| match error {
         ConnectError::Pin => CheckFailure::Pin,
         ConnectError::Silent(after) => CheckFailure::Silent(after),
-        other => CheckFailure::Connect(other.to_string()),
+        ConnectError::Refused(_)
+        | ConnectError::Tls(_)
+        | ConnectError::Full(_)
+        | ConnectError::Http(_) => CheckFailure::Connect(error.to_string()),
     })?;
     // The connection's task ends with this function.
     let mut tasks = JoinSet::new();

@@ -264,7 +264,7 @@ struct Touched {
 }
 
 fn note(touched: &mut [Touched], slot: Slot, before: Option<&Row>, after: Option<&Row>) {
-    let offers = |row: Option<&Row>| row.map_or_else(Vec::new, |row| capabilities_of(row));
+    let offers = |row: Option<&Row>| row.map_or_else(Vec::new, capabilities_of);
     let place = |row: &Row| (row.region, row.country);
     let (had, has) = (offers(before), offers(after));
     if had == has && before.map(place) == after.map(place) {

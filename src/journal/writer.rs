@@ -1,0 +1,135 @@
+//! The thread that writes: in batches, each line whole or not at all.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use metrics::counter;
+use tokio::sync::{mpsc, watch};
+
+use crate::clock;
+use crate::journal::UsageRecord;
+use crate::journal::line;
+
+/// Owns the file while the journal is open.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) file: File,
+    /// Where the last whole line ends, in bytes.
+    pub(crate) len: u64,
+    pub(crate) records: mpsc::Receiver<UsageRecord>,
+    /// Turns true, or loses its sender, when the journal is to close.
+    pub(crate) stop: watch::Receiver<bool>,
+    pub(crate) report: Report,
+}
+
+/// Tells of errors: each is counted, one a minute is logged.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    logged_at: Option<Instant>,
+}
+
+impl Writer {
+    /// Writes until the journal is closed, then what was admitted before.
+    pub(crate) async fn run(mut self) {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut sync_at: Option<Instant> = None;
+        let mut close_at: Option<Instant> = None;
+        loop {
+            let wake_at = sync_at.into_iter().chain(close_at).min();
+            tokio::select! {
+                biased;
+                () = told(&mut self.stop), if close_at.is_none() => {
+                    // Slots given out still write; nobody is admitted any more.
+                    self.records.close();
+                    close_at = Some(clock::now() + LATE_MAX);
+                }
+                // Ends with 0 when the channel is closed and every slot was used or dropped.
+                n = self.records.recv_many(&mut batch, BATCH) => {
+                    if n == 0 {
+                        break;
+                    }
+                    self.write(&mut batch);
+                    sync_at = sync_at.or(Some(clock::now() + SYNC_EVERY));
+                }
+                () = sleep_until(wake_at) => {}
+            }
+            let now = clock::now();
+            if sync_at.is_some_and(|at| at <= now) {
+                self.sync();
+                sync_at = None;
+            }
+            if close_at.is_some_and(|at| at <= now) {
+                break;
+            }
+        }
+        // What was sent is at most what the channel holds.
+        while let Ok(record) = self.records.try_recv() {
+            batch.push(record);
+        }
+        self.write(&mut batch);
+        self.sync();
+    }
+
+    /// Writes all records of `batch` in one call and empties it.
+    fn write(&mut self, batch: &mut Vec<UsageRecord>) {
+        let n_records = batch.len() as u64;
+        let mut text = Vec::with_capacity(batch.len() * LINE_TYPICAL);
+        let encoded = batch.drain(..).try_for_each(|mut record| {
+            record.clip();
+            line::push(&mut text, &record)
+        });
+        let written = encoded.map_err(io::Error::from).and_then(|()| self.file.write_all(&text));
+        match written {
+            Ok(()) => self.len += text.len() as u64,
+            Err(error) => {
+                counter!("portolan_journal_lost_total").increment(n_records);
+                self.report.take("write", &error);
+                // A line half written would spoil the next one.
+                if let Err(error) = self.file.set_len(self.len) {
+                    self.report.take("cut", &error);
+                }
+            }
+        }
+    }
+
+    fn sync(&mut self) {
+        if let Err(error) = self.file.sync_data() {
+            self.report.take("sync", &error);
+        }
+    }
+}
+
+impl Report {
+    fn take(&mut self, step: &'static str, error: &io::Error) {
+        counter!("portolan_journal_errors_total", "step" => step).increment(1);
+        let now = clock::now();
+        if self.logged_at.is_none_or(|at| now >= at + LOG_EVERY) {
+            self.logged_at = Some(now);
+            tracing::error!(step, %error, "usage is not on disk; see to the journal's disk");
+        }
+    }
+}
+
+async fn told(stop: &mut watch::Receiver<bool>) {
+    // An error says that the journal was dropped, which closes it too.
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Records written by one call; what waits meanwhile stays in the channel.
+const BATCH: usize = 256;
+/// What to reserve for a line, in bytes.
+const LINE_TYPICAL: usize = 512;
+/// What a crash of the machine may lose; a disk takes 20 syncs a second without effort.
+const SYNC_EVERY: Duration = Duration::from_millis(50);
+/// How long requests under way may still write after the journal was told to close.
+const LATE_MAX: Duration = Duration::from_secs(2);
+/// One error a minute says as much as a thousand.
+const LOG_EVERY: Duration = Duration::from_secs(60);
