@@ -39,5 +39,9 @@ pub mod actors;
 
 // 5  edges: where requests enter
 pub mod devorch;
+pub mod edge;
 
 // 6  assembly
+pub mod app;
+pub mod config;
+pub mod telemetry;

@@ -254,11 +254,6 @@ impl Orchestrator {
         &self.instances
     }
 
-    /// Returns why the last check failed, when it did.
-    pub fn last_failure(&self) -> Option<&CheckFailure> {
-        self.last_failure.as_ref()
-    }
-
     /// Returns the counters the request path writes.
     pub fn gauge(&self) -> &Arc<Gauge> {
         &self.gauge
@@ -285,6 +280,7 @@ impl Orchestrator {
             outcomes: self.tally.outcomes(now, &self.told),
             standing: self.standing(),
             checked_at: self.heard_at,
+            last_failure: self.last_failure.as_ref().map(|it| it.to_string().into()),
             offers: self.offers.rows(now, &self.told, ramp.min(1000), intern).into(),
             gauge: Arc::clone(&self.gauge),
         }

@@ -39,7 +39,9 @@ pub(crate) fn list(
     for (_slot, row) in view.rows().filter(|(_slot, row)| row.standing == Standing::Ready) {
         for offer in row.offers.iter() {
             let name = view.capabilities.name(offer.capability);
-            let Some(runner) = offer.runner.as_ref().filter(|it| it.path.is_some()) else { continue };
+            let Some(runner) = offer.runner.as_ref().filter(|it| it.path.is_some()) else {
+                continue;
+            };
             if !wanted.takes_app(name) || !wanted.takes_gpu(runner.gpu.as_deref()) {
                 continue;
             }
@@ -158,16 +160,12 @@ fn work(
 
 /// Reads a request within a session. One that this node has not seen yet, since another
 /// node reserved it or this one was restarted, is taken in.
-fn within(
-    gateway: &Gateway,
-    visit: &Visit,
-    rest: &str,
-    query: &str,
-) -> Result<Work, ServeError> {
+fn within(gateway: &Gateway, visit: &Visit, rest: &str, query: &str) -> Result<Work, ServeError> {
     let (sealed, rest) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
     let ticket = gateway.key.open(sealed, Gateway::wall_s())?;
     // No way out of the path that was sealed.
-    if rest.split('/').any(|part| matches!(part, "." | "..") || part.eq_ignore_ascii_case("%2e%2e")) {
+    if rest.split('/').any(|part| matches!(part, "." | "..") || part.eq_ignore_ascii_case("%2e%2e"))
+    {
         return Err(ServeError::BadRequest("dots are not allowed in this path".to_owned()));
     }
     let key = (ticket.orchestrator, ticket.session.clone());

@@ -46,9 +46,8 @@ impl Gateway {
     pub fn locate(&self, connection: &Connection, headers: &HeaderMap) -> Arc<Located> {
         let named = headers.get(NAMED).filter(|_| self.may_name_clients(connection.peer));
         let named = named.and_then(|value| parse(value.to_str().ok()?));
-        let ip = named.unwrap_or_else(|| {
-            client_address(connection.peer, headers, &self.params.proxies).ip
-        });
+        let ip = named
+            .unwrap_or_else(|| client_address(connection.peer, headers, &self.params.proxies).ip);
         let mut known = connection.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((held, located)) = known.as_ref().filter(|(held, _)| *held == ip) {
             debug_assert_eq!(*held, ip);

@@ -17,10 +17,10 @@ use crate::id::OrchestratorId;
 use crate::policy::{Ask, PathKind, choose};
 use crate::unit::Micros;
 use crate::upstream::{Body, ConnectError, Lease, SendError};
+use crate::view::View;
 use crate::view::column::COLD_ROUND_TRIPS;
 use crate::view::outcome::{Gauge, Outcome};
 use crate::view::row::{Mode, Row, Standing};
-use crate::view::View;
 
 /// Where a request goes.
 #[derive(Clone, Debug)]
@@ -289,8 +289,7 @@ fn request(route: &Route, job: &Job, body: Body) -> Result<Request<Body>, Refusa
     })?;
     *request.headers_mut() = job.headers.clone();
     let authority = header::HeaderValue::from_str(route.row.uri.authority());
-    let authority =
-        authority.map_err(|bad| Refusal::unprocessed(Why::Broken, &bad.to_string()))?;
+    let authority = authority.map_err(|bad| Refusal::unprocessed(Why::Broken, &bad.to_string()))?;
     request.headers_mut().insert(header::HOST, authority);
     Ok(request)
 }

@@ -14,13 +14,12 @@ use crate::edge::job::{Job, Work};
 use crate::edge::open::{Attempt, Exchange, Opened, Route};
 use crate::edge::refusal::ServeError;
 use crate::edge::rewrite::Rewriter;
-use crate::edge::visit::Visit;
 use crate::edge::{Admitted, Gateway, explain};
-use crate::id::{DecisionId, NodeId, OrchestratorId, SessionId};
+use crate::id::{DecisionId, OrchestratorId};
 use crate::journal::UsageRecord;
 use crate::livepeer::runner::MAX_ANSWER;
-use crate::session::table::{Opening, Using};
 use crate::session::Reason;
+use crate::session::table::{Opening, Using};
 use crate::upstream::body::{End, Watch};
 use crate::upstream::{Body, Lease};
 use crate::view::outcome::Outcome;
@@ -268,7 +267,8 @@ fn mark(gateway: &Gateway, job: &Job, route: &Route, timing: &str, headers: &mut
     put("portolan-region", view.atlas.name(route.row.region).as_str());
     if let Some(decision) = job.decision {
         put("portolan-decision", &decision.to_string());
-        if let Some(record) = job.visit.explain.then(|| gateway.decisions.find(decision)).flatten() {
+        if let Some(record) = job.visit.explain.then(|| gateway.decisions.find(decision)).flatten()
+        {
             put("portolan-explain", &explain::short(&view, &record));
         }
     }
@@ -285,11 +285,11 @@ fn usage(gateway: &Gateway, job: &Job, route: &Route, status: StatusCode) -> Usa
     UsageRecord {
         at_ms: clock::wall().as_millis() as u64,
         decision: job.decision,
-        trace: job.visit.trace.trace_text(),
+        trace: job.visit.trace.trace_hex(),
         node: gateway.params.node,
         door: job.visit.door,
-        method: job.visit.method.to_string(),
-        route: job.work.template(),
+        method: job.visit.method.to_string().into(),
+        route: job.work.template().into(),
         status: status.as_u16(),
         capability,
         orchestrator: Some(route.row.id),
@@ -357,7 +357,7 @@ fn log(usage: &UsageRecord) {
         target: "access",
         door = usage.door,
         method = %usage.method,
-        route = usage.route,
+        route = %usage.route,
         status = usage.status,
         decision = usage.decision.map(|it: DecisionId| it.to_string()),
         trace = %usage.trace,
@@ -403,4 +403,3 @@ const HOP_BY_HOP: [&str; 9] = [
     "transfer-encoding",
     "upgrade",
 ];
-

@@ -13,7 +13,7 @@ use crate::unit::Micros;
 use crate::upstream::Body;
 
 /// A node a client could enter by.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Entrance {
     /// Which node.
     pub node: NodeId,
@@ -36,7 +36,8 @@ pub(crate) fn answer(
         return Err(ServeError::Method("GET"));
     }
     let ranked = entrances(gateway, &visit.base, &visit.located.caller.place.point);
-    let redirect = request.uri().query().is_some_and(|it| it.split('&').any(|it| it == "redirect=1"));
+    let redirect =
+        request.uri().query().is_some_and(|it| it.split('&').any(|it| it == "redirect=1"));
     let target = ranked.first().and_then(|it| it.url.clone()).filter(|_| redirect);
     let (primary, fallbacks) = match ranked.split_first() {
         Some((primary, fallbacks)) => (Some(primary), fallbacks),

@@ -62,7 +62,8 @@ impl Rewriter<'_> {
         let text = std::str::from_utf8(body).map_err(|_not_text| kind)?;
         let session: SessionId =
             answer.session_id.parse().map_err(|_bad| BadAnswer::Unusable("session id"))?;
-        let control = self.path_of(&answer.control_url).ok_or(BadAnswer::Unusable("control URL"))?;
+        let control =
+            self.path_of(&answer.control_url).ok_or(BadAnswer::Unusable("control URL"))?;
         let body = self.swap(text, &answer.app_url, &session, "app URL")?;
         let body = self.swap(&body, &answer.control_url, &session, "control URL")?;
         Ok(Reserved { body, session, control })
@@ -111,7 +112,8 @@ impl Rewriter<'_> {
         let at = rest.find('/')?;
         let origin: ServiceUri = format!("{scheme}://{}", &rest[..at]).parse().ok()?;
         let path = &rest[at..];
-        let same = origin.authority() == self.uri.authority() && origin.is_tls() == self.uri.is_tls();
+        let same =
+            origin.authority() == self.uri.authority() && origin.is_tls() == self.uri.is_tls();
         let plain = path.bytes().all(|it| it.is_ascii_graphic()) && !path.contains(['?', '#']);
         (same && plain).then(|| path.trim_end_matches('/').to_owned())
     }

@@ -127,11 +127,10 @@ fn refuse(
 /// Continues the client's trace, or begins one.
 fn trace(request: &Request<Incoming>) -> TraceContext {
     let mut rng = rand::rng();
-    let words = [rng.random(), rng.random(), rng.random()];
     let parent = request.headers().get("traceparent").and_then(|it| it.to_str().ok());
-    match parent.and_then(TraceContext::parse) {
-        Some(parent) => parent.child(words[2]),
-        None => TraceContext::new(words),
+    match parent.and_then(|it| it.parse::<TraceContext>().ok()) {
+        Some(parent) => parent.child(rng.random()),
+        None => TraceContext::new([rng.random(), rng.random()], rng.random()),
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Row {
     pub standing: Standing,
     /// When it last answered a check of this node.
     pub checked_at: Option<Instant>,
+    /// Why its last check failed, when it did.
+    pub last_failure: Option<Arc<str>>,
     /// What it offers.
     pub offers: Arc<[Offer]>,
     /// Counters the request path writes and reads.

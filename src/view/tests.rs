@@ -64,6 +64,7 @@ pub(crate) fn row(atlas: &Atlas, number: u32, region: u8, capabilities: &[Capabi
         outcomes: Outcomes { failures_milli: 0, successes_milli: 0, at: now, told_by: None },
         standing: Standing::Ready,
         checked_at: Some(now),
+        last_failure: None,
         offers: capabilities.iter().map(offer).collect(),
         gauge: Arc::default(),
     }

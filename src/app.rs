@@ -1,0 +1,296 @@
+//! One node: built from its configuration, run until told to stop, drained.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use ractor::{Actor, ActorRef};
+use rand::RngExt;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::actors::{Shared, directory, mesh, root, sessions};
+use crate::clock;
+use crate::config::{Config, MeshConfig};
+use crate::edge::admin::{self, Admin};
+use crate::edge::{self, Gateway, listen};
+use crate::geoip::GeoStore;
+use crate::journal::Journal;
+use crate::mesh::Greeting;
+use crate::mesh::backoff;
+use crate::net::tls::{Identity, Trust};
+use crate::net::{self, Endpoint};
+use crate::session::Table;
+use crate::telemetry;
+use crate::ticket;
+use crate::upstream::{Dialer, Upstream};
+use crate::view::{Atlas, View};
+
+/// A node that runs.
+#[derive(Debug)]
+pub struct App {
+    /// Its gateway.
+    pub gateway: Arc<Gateway>,
+    /// Where clients connect.
+    pub public: SocketAddr,
+    /// Where the operator connects.
+    pub admin: SocketAddr,
+    /// Where peers connect, on a node with peers.
+    pub mesh: Option<SocketAddr>,
+    root: ActorRef<root::Msg>,
+    root_ended: tokio::task::JoinHandle<()>,
+    endpoint: Option<Endpoint>,
+    stop: watch::Sender<bool>,
+    listeners: JoinSet<()>,
+    drain: Duration,
+}
+
+/// Builds a node and starts it, in this order: what it knows, what it listens on, the actors,
+/// the listeners. Nothing is bound before everything that can be wrong was read.
+pub async fn start(config: Config) -> Result<App> {
+    let key = ticket_key(config.ticket_key.as_deref())?;
+    let identity = config.mesh.as_ref().map(identity).transpose()?;
+    let journal = match &config.journal {
+        Some(path) => Journal::open(path, config.in_flight_max.min(Journal::CAPACITY_MAX))?,
+        None => Journal::disabled(),
+    };
+    let geo_files = config.geoip.clone();
+    let opened = tokio::task::spawn_blocking(move || GeoStore::open(geo_files, clock::wall()));
+    let (geo, trouble) = opened.await?;
+    if let Some(error) = trouble {
+        tracing::warn!(%error, "the node runs without this address database");
+    }
+    let public = TcpListener::bind(config.public).await.with_context(|| {
+        format!("listen.public = {}: is another process using it?", config.public)
+    })?;
+    let admin = TcpListener::bind(config.admin).await.with_context(|| {
+        format!("listen.admin = {}: is another process using it?", config.admin)
+    })?;
+
+    let (news, heard) = mpsc::channel(NEWS_MAX);
+    let shared = Arc::new(share(&config, geo, heard));
+    let endpoint = match (&config.mesh, identity) {
+        (Some(mesh), Some((identity, trust))) => Some(endpoint(&config, mesh, identity, trust)?),
+        _ => None,
+    };
+    let mesh = endpoint
+        .as_ref()
+        .zip(config.mesh.as_ref())
+        .map(|(endpoint, mesh)| mesh_args(&config, mesh, endpoint.clone(), &shared, news));
+    let (root, root_ended) = Actor::spawn(None, root::RootActor, root_args(&config, &shared, mesh))
+        .await
+        .context("the actors did not start")?;
+
+    let gateway = Arc::new(Gateway::new(edge_params(&config)?, shared, journal, key));
+    let (stop, stopped) = watch::channel(false);
+    let app_public = public.local_addr()?;
+    let app_admin = admin.local_addr()?;
+    let mut listeners = JoinSet::new();
+    let routes =
+        admin::routes(Admin { gateway: Arc::clone(&gateway), metrics: telemetry::metrics() });
+    listeners.spawn(listen::serve_admin(routes, admin, config.listen, stopped.clone()));
+    let served = listen::serve_public(Arc::clone(&gateway), public, config.listen, stopped);
+    listeners.spawn(served);
+    let mesh = endpoint.as_ref().map(Endpoint::local_addr).transpose()?;
+    tracing::info!(
+        node = %config.node, region = %config.region, public = %app_public, admin = %app_admin,
+        mesh = mesh.map(tracing::field::display), "listening"
+    );
+    Ok(App {
+        gateway,
+        public: app_public,
+        admin: app_admin,
+        mesh,
+        root,
+        root_ended,
+        endpoint,
+        stop,
+        listeners,
+        drain: config.drain,
+    })
+}
+
+impl App {
+    /// Runs until `told` completes, then drains; an error when the actors gave up.
+    pub async fn run(mut self, told: impl Future<Output = ()>) -> Result<()> {
+        let gave_up = tokio::select! {
+            () = told => false,
+            _ended = &mut self.root_ended => true,
+        };
+        if gave_up {
+            bail!("the actors gave up after too many restarts; the log says of what");
+        }
+        self.stop().await;
+        Ok(())
+    }
+
+    /// Takes nothing new, lets what runs end, and ends.
+    pub async fn stop(mut self) {
+        tracing::info!("draining");
+        self.gateway.drain();
+        if let Some(mesh) = self.gateway.shared.refs.mesh.load().as_ref() {
+            // Without a mesh nobody needs to know.
+            drop(mesh.cast(mesh::Msg::Drain));
+        }
+        self.gateway.drained(self.drain).await;
+        self.stop.send_replace(true);
+        let ended = async { while self.listeners.join_next().await.is_some() {} };
+        // Idle connections have no request to end.
+        drop(tokio::time::timeout(LAST_WORDS, ended).await);
+        self.listeners.abort_all();
+        self.root.stop(None);
+        drop(tokio::time::timeout(LAST_WORDS, &mut self.root_ended).await);
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.close();
+        }
+        if !self.gateway.journal.close().await {
+            tracing::error!("the journal did not come to its end");
+        }
+        tracing::info!("stopped");
+    }
+
+    /// Returns the actor above all others, for tests that kill them.
+    pub fn root(&self) -> &ActorRef<root::Msg> {
+        &self.root
+    }
+}
+
+fn share(config: &Config, geo: GeoStore, heard: mpsc::Receiver<mesh::PeerNews>) -> Shared {
+    let atlas = Arc::new(Atlas {
+        names: config.regions.iter().map(|it| it.id).collect(),
+        points: config.regions.iter().map(|it| it.point).collect(),
+        home: config.regions.index_of(config.region).unwrap_or_default(),
+    });
+    let dialer = Dialer {
+        timeout: config.connect_timeout,
+        from: config.from,
+        pins: Arc::default(),
+        provider: Arc::new(rustls::crypto::ring::default_provider()),
+    };
+    let view = View::empty(clock::now(), atlas);
+    let upstream = Upstream::new(config.upstream, dialer);
+    Shared::new(view, upstream, Table::new(config.sessions_max), geo, heard)
+}
+
+fn root_args(config: &Config, shared: &Arc<Shared>, mesh: Option<mesh::Args>) -> root::Args {
+    root::Args {
+        shared: Arc::clone(shared),
+        mesh,
+        directory: directory::Args {
+            params: config.directory,
+            orchestrator: config.orchestrator,
+            check_timeout: config.check_timeout,
+            listed: config.orchestrators.clone(),
+            fetched: config.sources.clone(),
+            regions: Arc::clone(&config.regions),
+            shared: Arc::clone(shared),
+        },
+        sessions: sessions::Args { params: config.session, shared: Arc::clone(shared) },
+    }
+}
+
+fn edge_params(config: &Config) -> Result<edge::Params> {
+    let region = config.regions.get(config.region).context("node.region: no such region")?;
+    Ok(edge::Params {
+        node: config.node,
+        region: config.region,
+        point: region.point,
+        public_url: config.public_url.clone(),
+        peer_urls: config.peer_urls.clone(),
+        proxies: config.proxies.clone(),
+        callers: config.callers.clone(),
+        rules: config.rules.clone(),
+        in_flight_max: config.in_flight_max,
+        replay_max: config.replay_max,
+        attempts_max: config.attempts_max,
+        head_timeout: config.upstream.head_timeout,
+        session_head_timeout: config.session_head_timeout,
+        ticket_for: config.ticket_for,
+    })
+}
+
+fn identity(mesh: &MeshConfig) -> Result<(Identity, Trust)> {
+    let trust = Trust::load(&mesh.trust_domain, &mesh.ca)?;
+    Ok((Identity::load(&mesh.cert, &mesh.key)?, trust))
+}
+
+fn greeting(config: &Config) -> Greeting {
+    Greeting { node: config.node, region: config.region, epoch: 0, features: 0 }
+}
+
+fn endpoint(
+    config: &Config,
+    mesh: &MeshConfig,
+    identity: Identity,
+    trust: Trust,
+) -> Result<Endpoint> {
+    let params = net::Params {
+        listen: mesh.listen,
+        identity,
+        trust,
+        peers: mesh.params.peers.iter().copied().collect(),
+        handshake_timeout: Duration::from_secs(5),
+        idle_timeout: Duration::from_secs(5),
+        keep_alive: Duration::from_secs(1),
+        outbound_max: 64,
+    };
+    Ok(Endpoint::bind(params, greeting(config))?)
+}
+
+fn mesh_args(
+    config: &Config,
+    mesh: &MeshConfig,
+    endpoint: Endpoint,
+    shared: &Shared,
+    news: mpsc::Sender<mesh::PeerNews>,
+) -> mesh::Args {
+    // A boot epoch greater than that of any earlier life of this node.
+    let epoch = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
+    mesh::Args {
+        params: mesh.params.clone(),
+        greeting: greeting(config),
+        epochs: Arc::new(AtomicU64::new(epoch)),
+        endpoint,
+        addresses: mesh.addresses.clone(),
+        backoff: backoff::Params {
+            first: Duration::from_millis(250),
+            max: Duration::from_secs(10),
+        },
+        peers: Arc::clone(&shared.peers),
+        news,
+    }
+}
+
+/// Reads the key of rewritten URLs, or draws one that dies with the process.
+fn ticket_key(path: Option<&Path>) -> Result<ticket::Key> {
+    let Some(path) = path else {
+        tracing::warn!("node.ticket_key is not set: rewritten URLs end with this process");
+        return Ok(ticket::Key::new(rand::rng().random()));
+    };
+    let remedy = || {
+        let path: PathBuf = path.to_owned();
+        format!(
+            "node.ticket_key = {}: write 64 hexadecimal digits, the same on all nodes",
+            path.display()
+        )
+    };
+    let text = std::fs::read_to_string(path).with_context(remedy)?;
+    let text = text.trim();
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        bail!(remedy());
+    }
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).ok().with_context(remedy)?;
+    }
+    Ok(ticket::Key::new(bytes))
+}
+
+/// Messages from the mesh that wait for the directory.
+const NEWS_MAX: usize = 16;
+/// What idle connections and actors get to end.
+const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -1,0 +1,182 @@
+//! One TOML file into everything a node is built from.
+//!
+//! [`File`] is what may stand there, [`Config`] what the program uses: typed, complete and
+//! valid. The way from one to the other is the only validation there is; every complaint
+//! names the key, the value and the remedy, and all of them are found at once.
+
+mod defaults;
+mod file;
+mod resolve;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::actors::sources::Fetch;
+use crate::address::Cidr;
+use crate::directory::{self, Named};
+use crate::edge::listen;
+use crate::forwarded::TrustedProxies;
+use crate::id::{NodeId, RegionId};
+use crate::mesh;
+use crate::orchestrator;
+use crate::policy::Rules;
+use crate::region::RegionMap;
+use crate::session;
+use crate::upstream;
+
+pub use file::File;
+
+/// Everything a node is built from.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub node: NodeId,
+    /// Where it runs.
+    pub region: RegionId,
+    /// How clients reach it.
+    pub public_url: Option<String>,
+    /// The regions.
+    pub regions: Arc<RegionMap>,
+    /// Where clients connect.
+    pub public: SocketAddr,
+    /// Where the operator connects.
+    pub admin: SocketAddr,
+    /// The bounds of both.
+    pub listen: listen::Params,
+    /// The mesh, on a node with peers.
+    pub mesh: Option<MeshConfig>,
+    /// How clients reach the peers.
+    pub peer_urls: BTreeMap<NodeId, String>,
+    /// The file of the key for rewritten URLs; a random key while not set.
+    pub ticket_key: Option<PathBuf>,
+    /// Orchestrators listed.
+    pub orchestrators: Vec<Named>,
+    /// Lists to fetch.
+    pub sources: Vec<Fetch>,
+    /// The directory's knobs.
+    pub directory: directory::Params,
+    /// Each orchestrator's knobs.
+    pub orchestrator: orchestrator::Params,
+    /// How long a check may take.
+    pub check_timeout: Duration,
+    /// Whose word on the client's address is taken.
+    pub proxies: TrustedProxies,
+    /// Who may name the client's address outright.
+    pub callers: Vec<Cidr>,
+    /// The address database's files; the embedded one when empty.
+    pub geoip: Vec<PathBuf>,
+    /// What every request may use.
+    pub rules: Rules,
+    /// Connections to orchestrators.
+    pub upstream: upstream::Params,
+    /// How long connecting to one may take.
+    pub connect_timeout: Duration,
+    /// The local address connections leave from.
+    pub from: Option<IpAddr>,
+    /// Each session's knobs.
+    pub session: session::Params,
+    /// Sessions at once.
+    pub sessions_max: usize,
+    /// Requests at once.
+    pub in_flight_max: usize,
+    /// The longest body held to be sent again, in bytes.
+    pub replay_max: usize,
+    /// Orchestrators tried for one request.
+    pub attempts_max: usize,
+    /// How long a session may take to answer a request's head.
+    pub session_head_timeout: Duration,
+    /// How long a rewritten URL is good for.
+    pub ticket_for: Duration,
+    /// The usage journal; none is kept while not set.
+    pub journal: Option<PathBuf>,
+    /// How long stopping may take.
+    pub drain: Duration,
+    /// How lines are logged.
+    pub log: LogFormat,
+}
+
+/// The mesh of a node with peers.
+#[derive(Clone, Debug)]
+pub struct MeshConfig {
+    /// Where peers connect, over UDP.
+    pub listen: SocketAddr,
+    /// The mesh's name.
+    pub trust_domain: String,
+    /// The CA's certificate.
+    pub ca: PathBuf,
+    /// This node's certificate.
+    pub cert: PathBuf,
+    /// This node's key.
+    pub key: PathBuf,
+    /// Where each peer is.
+    pub addresses: BTreeMap<NodeId, SocketAddr>,
+    /// The machine's knobs.
+    pub params: mesh::Params,
+}
+
+/// How lines are logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: {error}; give the path of the node's TOML file with --config", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file is not TOML of the expected form.
+    #[error("{}: {error}", .path.display())]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        error: Box<toml::de::Error>,
+    },
+    /// Values that cannot be used, all of them.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Values(Vec<Complaint>),
+}
+
+/// One value that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key} = {value}: {problem}; {remedy}")]
+pub struct Complaint {
+    /// The key, with its table.
+    pub key: String,
+    /// The value, as written.
+    pub value: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// What to write instead.
+    pub remedy: String,
+}
+
+impl Config {
+    /// Reads and resolves the file at `path`; paths within it are relative to it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        let file: File = toml::from_str(&text)
+            .map_err(|error| ConfigError::Form { path: path.to_owned(), error: Box::new(error) })?;
+        let beside = path.parent().unwrap_or(Path::new("."));
+        resolve::resolve(file, beside).map_err(ConfigError::Values)
+    }
+}
+
+#[cfg(test)]
+mod tests;

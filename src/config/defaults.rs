@@ -1,0 +1,109 @@
+//! Every default of a node, with its unit and its reason.
+
+use std::time::Duration;
+
+use crate::edge::listen;
+use crate::health;
+use crate::mesh;
+use crate::suspension;
+
+/// Clients connect here: the port next to an orchestrator's own.
+pub(super) const PUBLIC: &str = "0.0.0.0:8936";
+/// The operator connects here: loopback only.
+pub(super) const ADMIN: &str = "127.0.0.1:7936";
+/// Requests at once: at 30 KB each about 120 MB.
+pub(super) const IN_FLIGHT: usize = 4_096;
+/// Sessions at once: each has an actor of about 7 KB.
+pub(super) const SESSIONS: usize = 10_000;
+/// Orchestrators known: twice the largest network planned for.
+pub(super) const ORCHESTRATORS: usize = 20_000;
+/// Checks a second: 10,000 orchestrators within a minute.
+pub(super) const CHECKS_PER_SECOND: u32 = 200;
+/// Checks under way at once: those that hang for their 3 s use up the budget, not more.
+pub(super) const CHECKS_AT_ONCE: usize = 600;
+/// An orchestrator with traffic is seen dead by a check at the latest after this.
+pub(super) const CHECK_BUSY: Duration = Duration::from_secs(5);
+/// One without is looked at this often while the budget allows,
+pub(super) const CHECK_IDLE: Duration = Duration::from_secs(30);
+/// and this often in any case.
+pub(super) const CHECK_LONGEST: Duration = Duration::from_secs(300);
+/// A check asks three questions over one connection around the globe.
+pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
+/// TCP and TLS around the globe take 0.9 s at 300 ms a round trip.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// What may go elsewhere waits this long for an answer's head.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// What cannot waits longer: an app within a session may think.
+pub(super) const SESSION_HEAD_TIMEOUT: Duration = Duration::from_secs(300);
+/// A reservation's body is a few bytes, a prompt some kilobytes.
+pub(super) const REPLAY_KIB: usize = 64;
+/// After four orchestrators the fault is hardly theirs.
+pub(super) const ATTEMPTS: usize = 4;
+/// Connections to one orchestrator.
+pub(super) const CONNECTIONS_EACH: u32 = 256;
+/// Idle connections kept to one.
+pub(super) const IDLE_EACH: usize = 16;
+/// Go closes idle connections after two minutes or later.
+pub(super) const IDLE_FOR: Duration = Duration::from_secs(60);
+/// Connections of clients.
+pub(super) const CONNECTIONS: usize = 20_000;
+/// A session nobody uses; orchestrators sweep idle ones after five minutes.
+pub(super) const SESSION_IDLE: Duration = Duration::from_secs(300);
+/// How long a session is assumed to keep its place.
+pub(super) const SESSION_HOLDS: Duration = Duration::from_secs(60);
+/// Longer than any session is expected to live.
+pub(super) const TICKET_FOR: Duration = Duration::from_secs(24 * 3600);
+/// How long stopping may take.
+pub(super) const DRAIN: Duration = Duration::from_secs(30);
+/// A list of orchestrators is read this often, as go-livepeer caches its webhook.
+pub(super) const SOURCE_EVERY: Duration = Duration::from_secs(60);
+/// Places of an orchestrator that tells none: go-livepeer's own default.
+pub(super) const CAPACITY: u32 = 10;
+/// Time to the first byte, until something is learned.
+pub(super) const SERVICE: Duration = Duration::from_millis(200);
+/// One would wait a fifth of a second to save one cent.
+pub(super) const WAIT_PER_CENT: Duration = Duration::from_millis(200);
+/// What one ether is taken to cost, in US dollars.
+pub(super) const ETHER_USD: u64 = 3_000;
+/// An orchestrator's capacity ramps up over this after a suspension.
+pub(super) const SLOW_START: Duration = Duration::from_secs(30);
+
+/// Five failures in a row, or half of at least twenty within ten seconds, or two failed
+/// checks; five seconds at first, five minutes at most.
+pub(super) const SUSPENSION: suspension::Params = suspension::Params {
+    consecutive: 5,
+    share_permille: 500,
+    requests_min: 20,
+    checks: 2,
+    first: Duration::from_secs(5),
+    longest: Duration::from_secs(300),
+};
+
+pub(super) const LISTEN: listen::Params =
+    listen::Params { connections_max: CONNECTIONS, head_timeout: Duration::from_secs(30) };
+
+/// The periods and bounds of the mesh, but for its peers.
+pub(super) fn mesh() -> mesh::Params {
+    mesh::Params {
+        peers: Vec::new(),
+        push_interval: Duration::from_millis(250),
+        frames_per_push: 1,
+        ping_interval: Duration::from_secs(1),
+        silence: Duration::from_secs(3),
+        quarantine: Duration::from_secs(60),
+        news_interval: Duration::from_millis(100),
+        limits: mesh::limits::Params {
+            frames_per_second: 200,
+            bytes_per_second: 4_000_000,
+            records_per_second: 30_000,
+        },
+        health: health::Params {
+            ttl: Duration::from_secs(90),
+            refresh: Duration::from_secs(30),
+            max_records: 20_000,
+            max_origins: 64,
+            max_version_jump: 1 << 32,
+            max_epoch_jump: 1 << 42,
+        },
+    }
+}

@@ -1,0 +1,231 @@
+//! What may stand in a node's TOML file.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::config::LogFormat;
+use crate::forwarded::Written;
+
+/// A node's file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Who this node is.
+    pub node: Node,
+    /// Where it listens.
+    #[serde(default)]
+    pub listen: Listen,
+    /// The mesh.
+    pub mesh: Option<Mesh>,
+    /// The other nodes.
+    #[serde(default, rename = "peer")]
+    pub peers: Vec<Peer>,
+    /// Orchestrators.
+    #[serde(default, rename = "orchestrator")]
+    pub orchestrators: Vec<Orchestrator>,
+    /// Lists of orchestrators to fetch.
+    #[serde(default, rename = "source")]
+    pub sources: Vec<Source>,
+    /// Where clients are.
+    #[serde(default)]
+    pub location: Location,
+    /// The address database.
+    #[serde(default)]
+    pub geoip: Geoip,
+    /// What may be used, and what a cent weighs.
+    #[serde(default)]
+    pub policy: Policy,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Connections to orchestrators.
+    #[serde(default)]
+    pub upstream: Upstream,
+    /// What is written down.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// `[node]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Its name, unique in the mesh.
+    pub name: String,
+    /// The code of its region.
+    pub region: String,
+    /// How clients reach it, such as `https://fra.example.org`.
+    pub public_url: Option<String>,
+    /// The file of the key for rewritten URLs: 64 hexadecimal digits, the same on all nodes.
+    pub ticket_key: Option<PathBuf>,
+}
+
+/// `[listen]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// For clients.
+    pub public: Option<SocketAddr>,
+    /// For the operator.
+    pub admin: Option<SocketAddr>,
+}
+
+/// `[mesh]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mesh {
+    /// UDP address for peers.
+    pub listen: SocketAddr,
+    /// The mesh's name, such as `mesh.example.org`.
+    pub trust_domain: String,
+    /// The CA's certificate, PEM.
+    pub ca: PathBuf,
+    /// This node's certificate, PEM.
+    pub cert: PathBuf,
+    /// This node's key, PEM.
+    pub key: PathBuf,
+}
+
+/// `[[peer]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Its name.
+    pub node: String,
+    /// Its UDP address; without one it must dial us.
+    pub address: Option<SocketAddr>,
+    /// How clients reach it.
+    pub url: Option<String>,
+}
+
+/// `[[orchestrator]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Orchestrator {
+    /// Its service URI.
+    pub uri: String,
+    /// The region it is in.
+    pub region: Option<String>,
+    /// Latitude and longitude in degrees, where that is more exact.
+    pub point: Option<[f64; 2]>,
+    /// Its country, where that is not the region's.
+    pub country: Option<String>,
+}
+
+/// `[[source]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// The list.
+    pub url: String,
+    /// What it answers.
+    pub kind: SourceKind,
+    /// How often it is read.
+    pub every_s: Option<u64>,
+}
+
+/// What a list answers.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceKind {
+    /// As for `-orchWebhookUrl`.
+    Webhook,
+    /// `/discover-orchestrators` of a node or a signer.
+    Discovery,
+}
+
+/// `[location]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Location {
+    /// Proxies whose word on the client's address is taken.
+    #[serde(default)]
+    pub trusted_proxies: Vec<String>,
+    /// The header they write.
+    #[serde(default)]
+    pub forwarded_by: Option<Written>,
+    /// Callers who may name a client's address in `Portolan-Client-Ip`.
+    #[serde(default)]
+    pub named_by: Vec<String>,
+}
+
+/// `[geoip]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Geoip {
+    /// Database files; the embedded one when empty.
+    #[serde(default)]
+    pub files: Vec<PathBuf>,
+}
+
+/// `[policy]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// The highest price of one unit, in wei, as text since it may exceed TOML's integers.
+    pub price_max_wei: Option<String>,
+    /// Countries work may be done in.
+    pub countries: Option<Vec<String>>,
+    /// Service URIs that are never used.
+    #[serde(default)]
+    pub never: Vec<String>,
+    /// How long you would wait to save one cent.
+    pub wait_ms_per_cent: Option<u64>,
+    /// What one ether costs, in US dollars.
+    pub ether_usd: Option<u64>,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Requests at once.
+    pub in_flight: Option<usize>,
+    /// Sessions at once.
+    pub sessions: Option<usize>,
+    /// Client connections at once.
+    pub connections: Option<usize>,
+    /// Orchestrators known.
+    pub orchestrators: Option<usize>,
+    /// Checks a second.
+    pub checks_per_second: Option<u32>,
+    /// The longest body held to be sent again, in KiB.
+    pub replay_kib: Option<usize>,
+    /// Orchestrators tried for one request.
+    pub attempts: Option<usize>,
+    /// A session nobody uses is stopped after this.
+    pub session_idle_s: Option<u64>,
+    /// How long stopping may take.
+    pub drain_s: Option<u64>,
+}
+
+/// `[upstream]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// The local address connections leave from.
+    pub from: Option<IpAddr>,
+    /// How long connecting may take.
+    pub connect_timeout_ms: Option<u64>,
+    /// How long an answer's head may take.
+    pub head_timeout_ms: Option<u64>,
+    /// Connections to one orchestrator.
+    pub connections: Option<u32>,
+    /// Between checks of an orchestrator with traffic.
+    pub check_busy_ms: Option<u64>,
+    /// Between checks of one without.
+    pub check_idle_ms: Option<u64>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// The usage journal.
+    pub journal: Option<PathBuf>,
+    /// How lines are logged.
+    #[serde(default)]
+    pub format: LogFormat,
+}

@@ -1,0 +1,336 @@
+//! From what stands in the file to what the program uses.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::actors::sources::{Fetch, Kind};
+use crate::address::Cidr;
+use crate::config::defaults;
+use crate::config::file::{self, File, SourceKind};
+use crate::config::{Complaint, Config, MeshConfig};
+use crate::directory::{self, Named};
+use crate::edge::listen;
+use crate::forwarded::TrustedProxies;
+use crate::geo::Point;
+use crate::id::{NodeId, OrchestratorId, RegionId};
+use crate::orchestrator;
+use crate::policy::Rules;
+use crate::region::RegionMap;
+use crate::session;
+use crate::unit::Country;
+use crate::upstream;
+use crate::uri::ServiceUri;
+
+/// Collects complaints, so that all are told at once.
+struct Reader {
+    complaints: Vec<Complaint>,
+    regions: RegionMap,
+}
+
+/// Resolves a file; relative paths are taken from `beside`.
+pub(super) fn resolve(file: File, beside: &Path) -> Result<Config, Vec<Complaint>> {
+    let regions = RegionMap::embedded().map_err(|error| {
+        let said = error.to_string();
+        vec![complaint("regions", "embedded", &said, "report this: the program is damaged")]
+    })?;
+    let mut reader = Reader { complaints: Vec::new(), regions };
+    let config = reader.config(file, beside);
+    match (config, reader.complaints) {
+        (Some(config), complaints) if complaints.is_empty() => Ok(config),
+        (_, complaints) => Err(complaints),
+    }
+}
+
+impl Reader {
+    fn config(&mut self, file: File, beside: &Path) -> Option<Config> {
+        let node = self.parse("node.name", &file.node.name, "such as \"fra-1\"");
+        let region = self.region("node.region", &file.node.region);
+        let public_url =
+            file.node.public_url.as_deref().and_then(|it| self.url("node.public_url", it));
+        let mesh = self.mesh(&file, beside);
+        let orchestrators = self.orchestrators(&file.orchestrators);
+        let sources = self.sources(&file.sources);
+        let rules = self.rules(&file.policy);
+        let (proxies, callers) = self.location(&file.location);
+        let peers = file.peers.iter().enumerate().filter_map(|(at, peer)| {
+            let url = self.url(&format!("peer[{at}].url"), peer.url.as_deref()?)?;
+            Some((peer.node.parse().ok()?, url))
+        });
+        let peer_urls = peers.collect();
+        let limits = file.limits;
+        self.bounds(&limits);
+        let default = |text: &str| text.parse().ok();
+        Some(Config {
+            node: node?,
+            region: region?,
+            public_url,
+            peer_urls,
+            regions: Arc::new(self.regions.clone()),
+            public: file.listen.public.or_else(|| default(defaults::PUBLIC))?,
+            admin: file.listen.admin.or_else(|| default(defaults::ADMIN))?,
+            listen: listen::Params {
+                connections_max: limits.connections.unwrap_or(defaults::CONNECTIONS),
+                ..defaults::LISTEN
+            },
+            mesh,
+            ticket_key: file.node.ticket_key.map(|it| beside.join(it)),
+            orchestrators,
+            sources,
+            directory: directory_params(&limits, &file.upstream),
+            orchestrator: orchestrator_params(&file.policy),
+            check_timeout: defaults::CHECK_TIMEOUT,
+            proxies: proxies?,
+            callers,
+            geoip: file.geoip.files.iter().map(|it| beside.join(it)).collect(),
+            rules,
+            upstream: upstream_params(&file.upstream),
+            connect_timeout: millis(file.upstream.connect_timeout_ms, defaults::CONNECT_TIMEOUT),
+            from: file.upstream.from,
+            session: session::Params {
+                idle: seconds(limits.session_idle_s, defaults::SESSION_IDLE),
+            },
+            sessions_max: limits.sessions.unwrap_or(defaults::SESSIONS),
+            in_flight_max: limits.in_flight.unwrap_or(defaults::IN_FLIGHT),
+            replay_max: limits.replay_kib.unwrap_or(defaults::REPLAY_KIB) * 1024,
+            attempts_max: limits.attempts.unwrap_or(defaults::ATTEMPTS),
+            session_head_timeout: defaults::SESSION_HEAD_TIMEOUT,
+            ticket_for: defaults::TICKET_FOR,
+            journal: file.log.journal.map(|it| beside.join(it)),
+            drain: seconds(limits.drain_s, defaults::DRAIN),
+            log: file.log.format,
+        })
+    }
+
+    fn mesh(&mut self, file: &File, beside: &Path) -> Option<MeshConfig> {
+        let Some(mesh) = &file.mesh else {
+            if let Some(peer) = file.peers.first() {
+                let remedy = "add [mesh] with listen, trust_domain, ca, cert and key";
+                self.complain("peer", &peer.node, "there are peers but no mesh", remedy);
+            }
+            return None;
+        };
+        let mut params = defaults::mesh();
+        let mut addresses = std::collections::BTreeMap::new();
+        for (at, peer) in file.peers.iter().enumerate() {
+            let key = format!("peer[{at}].node");
+            let Some(name) = self.parse::<NodeId>(&key, &peer.node, "such as \"nyc-1\"") else {
+                continue;
+            };
+            if peer.node == file.node.name {
+                self.complain(&key, &peer.node, "this node is no peer of itself", "remove it");
+            }
+            if params.peers.contains(&name) {
+                self.complain(&key, &peer.node, "named twice", "keep one [[peer]] for each node");
+            }
+            params.peers.push(name);
+            addresses.extend(peer.address.map(|address| (name, address)));
+        }
+        let mut path = |key: &str, path: &PathBuf| {
+            let path = beside.join(path);
+            if !path.is_file() {
+                let shown = path.display().to_string();
+                self.complain(key, &shown, "no such file", "give the path of a PEM file");
+            }
+            path
+        };
+        Some(MeshConfig {
+            listen: mesh.listen,
+            trust_domain: mesh.trust_domain.clone(),
+            ca: path("mesh.ca", &mesh.ca),
+            cert: path("mesh.cert", &mesh.cert),
+            key: path("mesh.key", &mesh.key),
+            addresses,
+            params,
+        })
+    }
+
+    fn orchestrators(&mut self, listed: &[file::Orchestrator]) -> Vec<Named> {
+        let mut named = Vec::with_capacity(listed.len());
+        let mut seen = std::collections::BTreeSet::new();
+        for (at, it) in listed.iter().enumerate() {
+            let key = |name: &str| format!("orchestrator[{at}].{name}");
+            let remedy = "such as \"https://host:8935\"";
+            let uri = self.parse::<ServiceUri>(&key("uri"), &it.uri, remedy);
+            let region = it.region.as_deref().and_then(|code| self.region(&key("region"), code));
+            let point = it.point.and_then(|[lat, lon]| match Point::new(lat, lon) {
+                Ok(point) => Some(point),
+                Err(bad) => {
+                    let shown = format!("[{lat}, {lon}]");
+                    self.complain(&key("point"), &shown, bad, "write [latitude, longitude]");
+                    None
+                }
+            });
+            let country =
+                it.country.as_deref().and_then(|code| self.country(&key("country"), code));
+            let Some(uri) = uri else { continue };
+            if !seen.insert(OrchestratorId::of(&uri)) {
+                self.complain(&key("uri"), &it.uri, "listed twice", "keep one entry");
+                continue;
+            }
+            named.push(Named { uri, region, point, country, operator: None });
+        }
+        named
+    }
+
+    fn sources(&mut self, listed: &[file::Source]) -> Vec<Fetch> {
+        let mut sources = Vec::with_capacity(listed.len());
+        for (at, it) in listed.iter().enumerate() {
+            let remedy = "such as \"https://host/discover-orchestrators\"";
+            let url = self.parse::<ServiceUri>(&format!("source[{at}].url"), &it.url, remedy);
+            let every = seconds(it.every_s, defaults::SOURCE_EVERY).max(Duration::from_secs(1));
+            let kind = match it.kind {
+                SourceKind::Webhook => Kind::Webhook,
+                SourceKind::Discovery => Kind::Discovery,
+            };
+            sources.extend(url.map(|url| Fetch { url, kind, every }));
+        }
+        sources
+    }
+
+    fn rules(&mut self, policy: &file::Policy) -> Rules {
+        let price = policy.price_max_wei.as_deref();
+        let price =
+            price.and_then(|it| self.parse("policy.price_max_wei", it, "digits only, in wei"));
+        let countries = policy.countries.as_ref().map(|codes| {
+            codes.iter().filter_map(|it| self.country("policy.countries", it)).collect()
+        });
+        let never = policy.never.iter().filter_map(|it| {
+            self.parse::<ServiceUri>("policy.never", it, "such as \"https://host:8935\"")
+        });
+        let never = never.map(|uri| OrchestratorId::of(&uri)).collect();
+        Rules { price_max_wei: price, countries, only: None, never }
+    }
+
+    fn location(&mut self, location: &file::Location) -> (Option<TrustedProxies>, Vec<Cidr>) {
+        let mut blocks = |key: &str, listed: &[String]| -> Vec<Cidr> {
+            let remedy = "such as \"10.0.0.0/8\"";
+            listed.iter().filter_map(|it| self.parse(key, it, remedy)).collect()
+        };
+        let trusted = blocks("location.trusted_proxies", &location.trusted_proxies);
+        let callers = blocks("location.named_by", &location.named_by);
+        let n_trusted = trusted.len().to_string();
+        let written = location.forwarded_by.unwrap_or_default();
+        let proxies = match TrustedProxies::new(trusted, written) {
+            Ok(proxies) => Some(proxies),
+            Err(bad) => {
+                self.complain("location.trusted_proxies", &n_trusted, bad, "join blocks");
+                None
+            }
+        };
+        (proxies, callers)
+    }
+
+    /// Zero is nonsense for every bound.
+    fn bounds(&mut self, limits: &file::Limits) {
+        let bounds = [
+            ("limits.in_flight", limits.in_flight),
+            ("limits.sessions", limits.sessions),
+            ("limits.connections", limits.connections),
+            ("limits.orchestrators", limits.orchestrators),
+            ("limits.attempts", limits.attempts),
+            ("limits.checks_per_second", limits.checks_per_second.map(|it| it as usize)),
+        ];
+        for (key, bound) in bounds {
+            if bound == Some(0) {
+                self.complain(key, "0", "nothing would ever be served", "write at least 1");
+            }
+        }
+    }
+
+    fn region(&mut self, key: &str, code: &str) -> Option<RegionId> {
+        let id = code.parse::<RegionId>().ok().filter(|id| self.regions.get(*id).is_some());
+        if id.is_none() {
+            let known: Vec<&str> = self.regions.iter().map(|it| it.id.as_str()).collect();
+            let remedy = format!("one of {}", known.join(" "));
+            self.complain(key, code, "no such region", &remedy);
+        }
+        id
+    }
+
+    fn country(&mut self, key: &str, code: &str) -> Option<Country> {
+        let country = Country::parse(code);
+        if country.is_none() {
+            self.complain(key, code, "not a country", "write two letters, such as \"DE\"");
+        }
+        country
+    }
+
+    fn url(&mut self, key: &str, url: &str) -> Option<String> {
+        let remedy = "such as \"https://fra.example.org\"";
+        self.parse::<ServiceUri>(key, url, remedy)?;
+        Some(url.trim_end_matches('/').to_owned())
+    }
+
+    fn parse<T: FromStr<Err: Display>>(
+        &mut self,
+        key: &str,
+        text: &str,
+        remedy: &str,
+    ) -> Option<T> {
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(bad) => {
+                self.complain(key, text, bad, remedy);
+                None
+            }
+        }
+    }
+
+    fn complain(&mut self, key: &str, value: &str, problem: impl Display, remedy: &str) {
+        self.complaints.push(complaint(key, value, &problem.to_string(), remedy));
+    }
+}
+
+fn complaint(key: &str, value: &str, problem: &str, remedy: &str) -> Complaint {
+    Complaint {
+        key: key.to_owned(),
+        value: format!("{value:?}"),
+        problem: problem.to_owned(),
+        remedy: remedy.to_owned(),
+    }
+}
+
+fn directory_params(limits: &file::Limits, upstream: &file::Upstream) -> directory::Params {
+    directory::Params {
+        orchestrators_max: limits.orchestrators.unwrap_or(defaults::ORCHESTRATORS),
+        checks_per_second: limits.checks_per_second.unwrap_or(defaults::CHECKS_PER_SECOND),
+        checks_at_once: defaults::CHECKS_AT_ONCE,
+        interval_busy: millis(upstream.check_busy_ms, defaults::CHECK_BUSY),
+        interval_idle: millis(upstream.check_idle_ms, defaults::CHECK_IDLE),
+        interval_longest: defaults::CHECK_LONGEST,
+    }
+}
+
+fn orchestrator_params(policy: &file::Policy) -> orchestrator::Params {
+    orchestrator::Params {
+        suspension: defaults::SUSPENSION,
+        slow_start: defaults::SLOW_START,
+        offers: orchestrator::offer::Params {
+            capacity: defaults::CAPACITY,
+            service: defaults::SERVICE,
+            session: defaults::SESSION_HOLDS,
+            wait_per_cent: millis(policy.wait_ms_per_cent, defaults::WAIT_PER_CENT),
+            ether_cents: policy.ether_usd.unwrap_or(defaults::ETHER_USD).saturating_mul(100),
+        },
+    }
+}
+
+fn upstream_params(upstream: &file::Upstream) -> upstream::Params {
+    upstream::Params {
+        connections_max: upstream.connections.unwrap_or(defaults::CONNECTIONS_EACH).max(1),
+        idle_max: defaults::IDLE_EACH,
+        idle_for: defaults::IDLE_FOR,
+        head_timeout: millis(upstream.head_timeout_ms, defaults::HEAD_TIMEOUT),
+    }
+}
+
+fn millis(value: Option<u64>, default: Duration) -> Duration {
+    value.map_or(default, Duration::from_millis)
+}
+
+fn seconds(value: Option<u64>, default: Duration) -> Duration {
+    value.map_or(default, Duration::from_secs)
+}

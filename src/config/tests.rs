@@ -1,0 +1,76 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const LEAST: &str = "[node]\nname = \"fra-1\"\nregion = \"FRA\"\n";
+
+fn read(text: &str) -> Result<Config, ConfigError> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    Config::load(file.path())
+}
+
+#[track_caller]
+fn refused(more: &str, parts: &[&str]) {
+    let error = read(&format!("{LEAST}{more}")).unwrap_err().to_string();
+    for part in parts {
+        assert!(error.contains(part), "{part:?} is missing in: {error}");
+    }
+}
+
+#[test]
+fn name_and_region_are_enough() {
+    let config = read(LEAST).unwrap();
+    assert_eq!(config.public.to_string(), defaults::PUBLIC);
+    assert!(config.admin.ip().is_loopback());
+    assert!(config.mesh.is_none());
+}
+
+#[test]
+fn every_complaint_names_key_value_and_remedy() {
+    refused("[policy]\ncountries = [\"Germany\"]\n", &["policy.countries", "Germany", "\"DE\""]);
+    refused(
+        "[[orchestrator]]\nuri = \"ftp://x\"\n",
+        &["orchestrator[0].uri", "ftp://x", "https://host:8935"],
+    );
+    refused(
+        "[[orchestrator]]\nuri = \"https://x:1\"\nregion = \"XXX\"\n",
+        &["orchestrator[0].region", "XXX", "one of", "FRA"],
+    );
+    refused(
+        "[[orchestrator]]\nuri = \"https://x:1\"\npoint = [91.0, 0.0]\n",
+        &["orchestrator[0].point", "91", "[latitude, longitude]"],
+    );
+    refused(
+        "[location]\ntrusted_proxies = [\"10.0.0.0/99\"]\n",
+        &["location.trusted_proxies", "/99"],
+    );
+    refused("[limits]\nin_flight = 0\n", &["limits.in_flight", "\"0\"", "at least 1"]);
+    refused("[[peer]]\nnode = \"nyc-1\"\n", &["peer", "nyc-1", "[mesh]"]);
+}
+
+#[test]
+fn all_complaints_come_at_once() {
+    let error = read("[node]\nname = \"a b\"\nregion = \"NOWHERE\"\n").unwrap_err();
+    assert_eq!(error.to_string().lines().count(), 2, "{error}");
+}
+
+#[test]
+fn a_misspelt_key_is_found_with_its_line() {
+    refused("[listen]\npublik = \"0.0.0.0:1\"\n", &["publik", "line 5"]);
+}
+
+#[test]
+fn one_orchestrator_is_listed_once_however_it_is_spelt() {
+    refused(
+        "[[orchestrator]]\nuri = \"https://X:1\"\n[[orchestrator]]\nuri = \"x:1/\"\n",
+        &["orchestrator[1].uri", "listed twice"],
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_configuration_or_a_complaint(text in ".{0,300}") {
+        drop(read(&text));
+    }
+}

@@ -1,0 +1,320 @@
+//! The admin door: health, metrics, and what the operator asks and commands.
+//!
+//! Bound to loopback by default; nothing here is for clients.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::actors::{directory, sessions};
+use crate::address::parse;
+use crate::clock;
+use crate::edge::{Gateway, explain, resolve};
+use crate::id::{DecisionId, OrchestratorId};
+use crate::livepeer::error;
+use crate::policy::PathKind;
+use crate::session::Entry;
+use crate::view::row::Standing;
+
+/// What the admin door needs.
+#[derive(Clone)]
+pub struct Admin {
+    /// The gateway.
+    pub gateway: Arc<Gateway>,
+    /// Renders the metrics.
+    pub metrics: PrometheusHandle,
+}
+
+/// Returns the routes.
+pub fn routes(admin: Admin) -> Router {
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/v1/node", get(node))
+        .route("/v1/peers", get(peers))
+        .route("/v1/orchestrators", get(orchestrators))
+        .route("/v1/orchestrators/{id}/drain", post(drain_orchestrator).delete(resume_orchestrator))
+        .route("/v1/sessions", get(list_sessions))
+        .route("/v1/sessions/{id}", delete(end_session))
+        .route("/v1/sessions/{id}/drain", post(drain_session))
+        .route("/v1/explain", get(explain_one))
+        .route("/v1/decisions", get(decisions))
+        .route("/v1/locate", get(locate))
+        .with_state(admin)
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    let view = admin.gateway.shared.view.load();
+    let well = view.rows().filter(|(_slot, row)| row.standing == Standing::Ready).count();
+    let all = view.rows().count();
+    let (status, said) = match () {
+        () if admin.gateway.is_draining() => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        () if well == 0 => (StatusCode::SERVICE_UNAVAILABLE, "no orchestrator is ready"),
+        () => (StatusCode::OK, "ready"),
+    };
+    let body = json!({ "status": said, "orchestrators_ready": well, "orchestrators": all });
+    (status, axum::Json(body)).into_response()
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (kind, admin.metrics.render()).into_response()
+}
+
+async fn node(State(admin): State<Admin>) -> axum::Json<Value> {
+    let gateway = &admin.gateway;
+    let view = gateway.shared.view.load();
+    let geo = gateway.shared.geo.current();
+    let editions: Vec<Value> =
+        geo.editions().map(|it| json!({ "source": it.source, "kind": it.kind })).collect();
+    axum::Json(json!({
+        "node": gateway.params.node,
+        "region": gateway.params.region,
+        "draining": gateway.is_draining(),
+        "view": view.version,
+        "view_age_ms": clock::now().saturating_duration_since(view.published_at).as_millis() as u64,
+        "geoip": editions,
+        "geoip_age_s": geo.age(clock::wall()).map(|it| it.as_secs()),
+        "version": env!("CARGO_PKG_VERSION"),
+    }))
+}
+
+async fn peers(State(admin): State<Admin>) -> axum::Json<Value> {
+    let now = clock::now();
+    let peers = admin.gateway.shared.peers.load();
+    let rows = peers.rows.iter().map(|row| {
+        json!({
+            "node": row.node,
+            "region": row.region,
+            "standing": format!("{:?}", row.standing).to_lowercase(),
+            "draining": row.draining,
+            "rtt_ms": row.rtt.map(|it| it.as_ms()),
+            "heard_ago_ms": row.heard_at.map(|at| now.saturating_duration_since(at).as_millis() as u64),
+            "records": row.n_records,
+            "frames": row.counts.n_frames,
+            "quarantines": row.counts.n_quarantines,
+            "fault": row.fault.map(|it| it.to_string()),
+        })
+    });
+    axum::Json(json!({ "peers": rows.collect::<Vec<_>>(), "restarts": peers.n_restarts }))
+}
+
+async fn orchestrators(State(admin): State<Admin>) -> axum::Json<Value> {
+    let (view, now) = (admin.gateway.shared.view.load(), clock::now());
+    let rows = view.rows().take(ROWS_MAX).map(|(_slot, row)| {
+        let offers: Vec<Value> = row
+            .offers
+            .iter()
+            .map(|offer| {
+                json!({
+                    "capability": view.capabilities.name(offer.capability),
+                    "mode": offer.runner.as_ref().map(|it| it.mode),
+                    "capacity": f64::from(offer.capacity_milli) / 1000.0,
+                    "others": f64::from(offer.others_milli) / 1000.0,
+                    "service_ms": offer.service.as_ms(),
+                    "price_wei": offer.price_wei.map(|it| it.to_string()),
+                })
+            })
+            .collect();
+        let mut found = explain::about(&view, row, now);
+        if let Value::Object(fields) = &mut found {
+            fields.insert("id".to_owned(), json!(row.id));
+            fields.insert("offers".to_owned(), offers.into());
+        }
+        found
+    });
+    axum::Json(json!({ "view": view.version, "orchestrators": rows.collect::<Vec<_>>() }))
+}
+
+async fn drain_orchestrator(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
+    set_draining(&admin, &id, true)
+}
+
+async fn resume_orchestrator(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
+    set_draining(&admin, &id, false)
+}
+
+fn set_draining(admin: &Admin, id: &str, draining: bool) -> Response {
+    let Ok(id) = id.parse::<OrchestratorId>() else {
+        return refuse(StatusCode::BAD_REQUEST, "id: 16 hexadecimal digits, as listed");
+    };
+    let view = admin.gateway.shared.view.load();
+    if view.orchestrator(id).is_none() {
+        return refuse(StatusCode::NOT_FOUND, "no orchestrator has this id");
+    }
+    let directory = admin.gateway.shared.refs.directory.load();
+    let told = directory.as_ref().map(|it| it.cast(directory::Msg::SetDraining(id, draining)));
+    match told {
+        Some(Ok(())) => StatusCode::ACCEPTED.into_response(),
+        Some(Err(_)) | None => refuse(StatusCode::SERVICE_UNAVAILABLE, RESTARTING),
+    }
+}
+
+async fn list_sessions(State(admin): State<Admin>) -> axum::Json<Value> {
+    let now = clock::now();
+    let all = admin.gateway.shared.sessions.all();
+    let rows: Vec<Value> = all.iter().take(ROWS_MAX).map(|entry| session(entry, now)).collect();
+    axum::Json(json!({ "sessions": rows }))
+}
+
+fn session(entry: &Entry, now: std::time::Instant) -> Value {
+    let (counted, (up, down)) = (entry.counted(), entry.bytes());
+    json!({
+        "session": entry.session,
+        "orchestrator": entry.orchestrator,
+        "app": entry.app,
+        "state": entry.state(),
+        "home": entry.home,
+        "country": entry.caller.country,
+        "decision": entry.decision,
+        "open": counted.open,
+        "requests": counted.requests,
+        "bytes_up": up,
+        "bytes_down": down,
+        "age_s": now.saturating_duration_since(entry.opened_at).as_secs(),
+    })
+}
+
+async fn end_session(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
+    tell_session(&admin, &id, |key| sessions::Msg::End(key))
+}
+
+async fn drain_session(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+    Query(within): Query<Within>,
+) -> Response {
+    let deadline = clock::now() + Duration::from_secs(within.seconds.min(3600));
+    tell_session(&admin, &id, |key| sessions::Msg::Drain(Some(key), deadline))
+}
+
+/// How long a drain may take.
+#[derive(Debug, Deserialize)]
+struct Within {
+    #[serde(default = "half_a_minute")]
+    seconds: u64,
+}
+
+fn half_a_minute() -> u64 {
+    30
+}
+
+fn tell_session(
+    admin: &Admin,
+    id: &str,
+    msg: impl FnOnce(crate::session::Key) -> sessions::Msg,
+) -> Response {
+    let Some(entry) = admin.gateway.shared.sessions.find_by_id(id) else {
+        return refuse(StatusCode::NOT_FOUND, "no session has this id here; see /v1/sessions");
+    };
+    let sessions = admin.gateway.shared.refs.sessions.load();
+    match sessions.as_ref().map(|it| it.cast(msg(entry.key()))) {
+        Some(Ok(())) => StatusCode::ACCEPTED.into_response(),
+        Some(Err(_)) | None => refuse(StatusCode::SERVICE_UNAVAILABLE, RESTARTING),
+    }
+}
+
+/// Which decision, or for whom and what.
+#[derive(Debug, Deserialize)]
+struct Which {
+    decision: Option<String>,
+    ip: Option<String>,
+    capability: Option<String>,
+    path: Option<String>,
+}
+
+async fn explain_one(State(admin): State<Admin>, Query(which): Query<Which>) -> Response {
+    let gateway = &admin.gateway;
+    if let Some(id) = &which.decision {
+        let Ok(id) = id.parse::<DecisionId>() else {
+            return refuse(StatusCode::BAD_REQUEST, "decision: 16 hexadecimal digits");
+        };
+        let view = gateway.shared.view.load();
+        return match gateway.decisions.find(id) {
+            Some(record) => axum::Json(explain::taken(&view, &record)).into_response(),
+            None => refuse(
+                StatusCode::NOT_FOUND,
+                "no such decision among the last 10,000 of this node; it may be another node's",
+            ),
+        };
+    }
+    let (Some(ip), Some(capability)) = (which.ip.as_deref().and_then(parse), &which.capability)
+    else {
+        return refuse(StatusCode::BAD_REQUEST, "give decision=ID, or ip=ADDRESS&capability=NAME");
+    };
+    let path = match which.path.as_deref() {
+        None | Some("relayed") => PathKind::Relayed,
+        Some("direct") => PathKind::Direct,
+        Some(_) => return refuse(StatusCode::BAD_REQUEST, "path: direct or relayed"),
+    };
+    match explain::hypothetical(gateway, ip, capability, path) {
+        Some(found) => axum::Json(found).into_response(),
+        None => refuse(StatusCode::NOT_FOUND, "nobody offers this capability"),
+    }
+}
+
+async fn decisions(State(admin): State<Admin>) -> axum::Json<Value> {
+    let view = admin.gateway.shared.view.load();
+    let latest = admin.gateway.decisions.latest(100);
+    let rows = latest.iter().map(|record| {
+        let chosen = record.decision.chosen().orchestrator;
+        let region = view.orchestrator(chosen).map(|(_slot, row)| view.atlas.name(row.region));
+        json!({
+            "decision": record.id,
+            "at_ms": record.at_ms,
+            "capability": record.capability,
+            "path": record.path,
+            "home": record.home,
+            "country": record.place.country,
+            "chosen": chosen,
+            "region": region,
+        })
+    });
+    axum::Json(json!({ "decisions": rows.collect::<Vec<_>>() }))
+}
+
+/// Whom to locate.
+#[derive(Debug, Deserialize)]
+struct Whom {
+    ip: String,
+}
+
+async fn locate(State(admin): State<Admin>, Query(whom): Query<Whom>) -> Response {
+    let Some(ip) = parse(&whom.ip) else {
+        return refuse(StatusCode::BAD_REQUEST, "ip: an IPv4 or IPv6 address");
+    };
+    axum::Json(located(&admin.gateway, ip)).into_response()
+}
+
+fn located(gateway: &Gateway, ip: IpAddr) -> Value {
+    let located = gateway.locate_ip(ip);
+    let place = located.caller.place;
+    let base = gateway.params.public_url.clone().unwrap_or_default();
+    json!({
+        "class": format!("{:?}", gateway.shared.geo.lookup(ip).class).to_lowercase(),
+        "point": place.point,
+        "country": place.country,
+        "confidence": place.confidence,
+        "home": located.home,
+        "nodes": resolve::entrances(gateway, &base, &place.point),
+    })
+}
+
+fn refuse(status: StatusCode, message: &str) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (status, kind, error::body(message)).into_response()
+}
+
+/// Rows one answer lists.
+const ROWS_MAX: usize = 10_000;
+const RESTARTING: &str = "the actor in charge is being restarted; try again in a second";

@@ -1,0 +1,202 @@
+//! A decision in words and numbers: every candidate, each term, each age, each reason.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::clock;
+use crate::edge::Gateway;
+use crate::edge::decisions::Record;
+use crate::geo::Place;
+use crate::id::RegionId;
+use crate::policy::{Ask, PathKind, Seen, Verdict, examine};
+use crate::unit::Micros;
+use crate::view::View;
+use crate::view::column::COLD_ROUND_TRIPS;
+use crate::view::row::Row;
+
+/// Explains a decision that was taken.
+pub fn taken(view: &View, record: &Record) -> Value {
+    let decision = &record.decision;
+    let candidates: Vec<Value> = decision
+        .seen
+        .iter()
+        .enumerate()
+        .map(|(at, seen)| candidate(view, seen, at == decision.chosen, clock::now()))
+        .collect();
+    let mut found = caller(&record.place, record.home);
+    merge(
+        &mut found,
+        json!({
+            "decision": record.id,
+            "at_ms": record.at_ms,
+            "capability": record.capability,
+            "path": record.path,
+            "chosen": decision.chosen().orchestrator,
+            "near_equal_ms": decision.band.as_ms(),
+            "draw": format!("{:016x}", decision.draw),
+            "scanned_whole_index": decision.scanned,
+            "view": decision.view_version,
+            "tried_before": record.tried,
+            "candidates": candidates,
+        }),
+    );
+    found
+}
+
+/// Explains what would be decided for a caller at `ip`.
+pub fn hypothetical(
+    gateway: &Gateway,
+    ip: IpAddr,
+    capability: &str,
+    path: PathKind,
+) -> Option<Value> {
+    let view = gateway.view();
+    let located = gateway.locate_ip(ip);
+    let number = view.capabilities.number(capability)?;
+    let ask = Ask {
+        caller: &located.caller,
+        capability: number,
+        path,
+        mode: None,
+        variant: None,
+        gpus: &[],
+        rules: &gateway.params.rules,
+        tried: &[],
+        running: None,
+        deadline: None,
+        cold_round_trips: COLD_ROUND_TRIPS,
+    };
+    let now = clock::now();
+    let seen = examine(&view, |gauge| gauge.into(), &ask, now);
+    let shown = seen.iter().take(SHOWN_MAX).enumerate();
+    let candidates: Vec<Value> = shown
+        .map(|(at, it)| {
+            let first = at == 0 && matches!(it.verdict, Verdict::Eligible { .. });
+            candidate(&view, it, first, now)
+        })
+        .collect();
+    let mut found = caller(&located.caller.place, located.home);
+    merge(
+        &mut found,
+        json!({
+            "capability": capability,
+            "path": path,
+            "view": view.version,
+            "n_candidates": seen.len(),
+            "candidates": candidates,
+        }),
+    );
+    Some(found)
+}
+
+/// The best few candidates of a decision on one line, for a header.
+pub fn short(view: &View, record: &Record) -> String {
+    let mut eligible: Vec<(Micros, String)> = Vec::new();
+    for seen in &record.decision.seen {
+        if let Verdict::Eligible { terms, .. } = seen.verdict {
+            let region = view
+                .row(seen.member.slot)
+                .map_or_else(String::new, |row| view.atlas.name(row.region).to_string());
+            let total = terms.total();
+            let parts = [
+                ("path", terms.path_us),
+                ("queue", terms.queue_us),
+                ("service", terms.service_us),
+                ("failing", terms.failing_us),
+                ("price", terms.price_us),
+            ];
+            let parts = parts.map(|(name, us)| format!("{name}={:.1}", us as f64 / 1000.0));
+            let text = format!(
+                "{};{region};cost={:.1};{}",
+                seen.orchestrator,
+                total.as_ms(),
+                parts.join(";")
+            );
+            eligible.push((total, text));
+        }
+    }
+    eligible.sort();
+    eligible.into_iter().take(5).map(|(_cost, text)| text).collect::<Vec<_>>().join(", ")
+}
+
+fn caller(place: &Place, home: RegionId) -> Value {
+    json!({
+        "caller": { "country": place.country, "confidence": place.confidence, "home": home },
+    })
+}
+
+fn candidate(view: &View, seen: &Seen, chosen: bool, now: Instant) -> Value {
+    let mut found = json!({ "orchestrator": seen.orchestrator });
+    if let Some((_slot, row)) = view.orchestrator(seen.orchestrator) {
+        merge(&mut found, about(view, row, now));
+    }
+    let verdict = match seen.verdict {
+        Verdict::Excluded(reason) => json!({ "verdict": "excluded", "reason": reason }),
+        Verdict::Eligible { inputs, terms } => {
+            let ms = |us: u64| us as f64 / 1000.0;
+            json!({
+                "verdict": if chosen { "chosen" } else { "eligible" },
+                "cost_ms": terms.total().as_ms(),
+                "terms_ms": {
+                    "path": ms(terms.path_us),
+                    "queue": ms(terms.queue_us),
+                    "service": ms(terms.service_us),
+                    "failing": ms(terms.failing_us),
+                    "price": ms(terms.price_us),
+                    "switch": ms(terms.switch_us),
+                },
+                "data": {
+                    "rtt_ms": ms(u64::from(inputs.rtt_us)),
+                    "evidence": inputs.evidence,
+                    "evidence_age_ms": age(inputs.evidence_age_ms),
+                    "round_trips": inputs.round_trips,
+                    "in_flight": inputs.in_flight,
+                    "others_now": inputs.others_now_milli() as f64 / 1000.0,
+                    "load_age_ms": age(inputs.load_age_ms),
+                    "capacity": f64::from(inputs.capacity_milli) / 1000.0,
+                    "failing_ppm": inputs.failing(),
+                    "outcome_age_ms": age(inputs.outcome_age_ms),
+                },
+            })
+        }
+    };
+    merge(&mut found, verdict);
+    found
+}
+
+/// What is known of an orchestrator whatever the request.
+pub fn about(view: &View, row: &Row, now: Instant) -> Value {
+    let ago = |at: Instant| now.saturating_duration_since(at).as_millis() as u64;
+    let (failures, successes) = row.outcomes_at(now);
+    json!({
+        "uri": row.uri,
+        "region": view.atlas.name(row.region),
+        "country": row.country,
+        "operator": row.operator,
+        "standing": row.standing,
+        "rtt_ms": row.link.rtt.as_ms(),
+        "rtt_evidence": row.link.evidence,
+        "rtt_by": row.link.by,
+        "checked_ago_ms": row.checked_at.map(ago),
+        "failures": failures as f64 / 1000.0,
+        "successes": successes as f64 / 1000.0,
+        "failures_told_by": row.outcomes.told_by,
+        "in_flight": row.gauge.in_flight(),
+        "last_failure": row.last_failure,
+    })
+}
+
+fn age(ms: u32) -> Option<u32> {
+    (ms != u32::MAX).then_some(ms)
+}
+
+fn merge(into: &mut Value, more: Value) {
+    if let (Value::Object(into), Value::Object(more)) = (into, more) {
+        into.extend(more);
+    }
+}
+
+/// Candidates shown of a hypothetical decision.
+const SHOWN_MAX: usize = 1_000;

@@ -1,0 +1,68 @@
+//! Logs and metrics: set up once, before anything else runs.
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::LogFormat;
+
+/// Sends logs to standard error. `PORTOLAN_LOG` filters them, such as
+/// `info,portolan::mesh=debug`. A second call changes nothing.
+pub fn logs(format: LogFormat) {
+    let filter =
+        EnvFilter::try_from_env("PORTOLAN_LOG").unwrap_or_else(|_unset| EnvFilter::new("info"));
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let set = match format {
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+        LogFormat::Text => registry.with(layer.with_target(false)).try_init(),
+    };
+    // A test process sets them once for all its nodes.
+    drop(set);
+}
+
+/// Collects metrics; nodes of one process share them.
+pub fn metrics() -> PrometheusHandle {
+    static HANDLE: std::sync::OnceLock<PrometheusHandle> = std::sync::OnceLock::new();
+    let install = || {
+        let duration = Matcher::Full("http_server_request_duration_seconds".to_owned());
+        let built = PrometheusBuilder::new().set_buckets_for_metric(duration, &SECONDS);
+        let recorder =
+            built.unwrap_or_else(|_no_buckets| PrometheusBuilder::new()).build_recorder();
+        let handle = recorder.handle();
+        // Set by somebody else before: then theirs collects, and ours stays empty.
+        drop(metrics::set_global_recorder(recorder));
+        describe();
+        handle
+    };
+    HANDLE.get_or_init(install).clone()
+}
+
+/// Every metric with its unit and meaning.
+fn describe() {
+    use metrics::{
+        describe_counter as counter, describe_gauge as gauge, describe_histogram as histogram,
+    };
+    counter!("portolan_requests_total", "Requests answered, by door and status.");
+    counter!("portolan_refusals_total", "Requests this node refused, by reason.");
+    counter!("portolan_attempts_total", "Attempts at orchestrators that were refused, by outcome.");
+    counter!("portolan_choice_scans_total", "Choices for which the short list was not enough.");
+    counter!("portolan_streams_cut_total", "Answers that broke off at their orchestrator.");
+    counter!("portolan_views_total", "Views published.");
+    counter!("portolan_actor_restarts_total", "Actors started again after they died, by kind.");
+    counter!("portolan_geoip_reloads_total", "Reloads of the address database, by outcome.");
+    counter!("livepeer_discovery_errors_total", "Lists of orchestrators that were not read.");
+    counter!("livepeer_orchestrator_swaps", "Requests that went on to another orchestrator.");
+    gauge!("portolan_orchestrators", "Orchestrators known, by standing.");
+    gauge!("portolan_orchestrators_left_out", "Orchestrators named but not taken: table full.");
+    gauge!("livepeer_ai_orchestrators_available_total", "Orchestrators that may be chosen.");
+    gauge!("livepeer_current_sessions_total", "Sessions that live.");
+    gauge!("portolan_connections", "Connections open, by listener.");
+    gauge!("portolan_geoip_age_seconds", "Age of the address database.");
+    histogram!("http_server_request_duration_seconds", "From a request's head to its answer's.");
+}
+
+/// OpenTelemetry's buckets for durations of HTTP servers, in seconds.
+const SECONDS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
