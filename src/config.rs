@@ -25,6 +25,7 @@ use crate::orchestrator;
 use crate::policy::Rules;
 use crate::region::RegionMap;
 use crate::session;
+use crate::telemetry::LogFormat;
 use crate::upstream;
 
 pub use file::File;
@@ -115,17 +116,6 @@ pub struct MeshConfig {
     pub addresses: BTreeMap<NodeId, SocketAddr>,
     /// The machine's knobs.
     pub params: mesh::Params,
-}
-
-/// How lines are logged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogFormat {
-    /// One JSON object a line.
-    #[default]
-    Json,
-    /// For people.
-    Text,
 }
 
 /// Why there is no configuration.

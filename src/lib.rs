@@ -43,5 +43,7 @@ pub mod edge;
 
 // 6  assembly
 pub mod app;
+pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod telemetry;

@@ -1,19 +1,17 @@
-//! Portolan: a geo-distributed gateway mesh for the Livepeer network.
+//! The `portolan` program: parses its flags, runs one command, tells how it ended.
+
+use std::process::ExitCode;
 
 use clap::Parser;
-use portolan::devorch;
-use portolan::devorch::OrchestratorArgs;
+use portolan::cli::{self, Cli};
 
-#[derive(Parser)]
-enum Cli {
-    /// A development orchestrator: speaks the real wire, needs no GPU.
-    Orchestrator(OrchestratorArgs),
-}
-
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let Cli::Orchestrator(args) = Cli::parse();
-    let interrupted = async { drop(tokio::signal::ctrl_c().await) };
-    devorch::run(args.try_into()?, interrupted).await?;
-    Ok(())
+fn main() -> ExitCode {
+    match cli::run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            cli::complain(&error);
+            // As sysexits.h has it: a command or a configuration that cannot be used.
+            ExitCode::from(64)
+        }
+    }
 }

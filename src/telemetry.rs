@@ -5,7 +5,16 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::LogFormat;
+/// How lines are logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// For people.
+    Text,
+}
 
 /// Sends logs to standard error. `PORTOLAN_LOG` filters them, such as
 /// `info,portolan::mesh=debug`. A second call changes nothing.
@@ -54,6 +63,9 @@ fn describe() {
     counter!("portolan_geoip_reloads_total", "Reloads of the address database, by outcome.");
     counter!("livepeer_discovery_errors_total", "Lists of orchestrators that were not read.");
     counter!("livepeer_orchestrator_swaps", "Requests that went on to another orchestrator.");
+    counter!("portolan_journal_errors_total", "Disk errors of the usage journal, by step.");
+    counter!("portolan_journal_lost_total", "Usage records lost to disk errors.");
+    counter!("portolan_journal_torn_total", "Unfinished lines cut off the journal at start.");
     gauge!("portolan_orchestrators", "Orchestrators known, by standing.");
     gauge!("portolan_orchestrators_left_out", "Orchestrators named but not taken: table full.");
     gauge!("livepeer_ai_orchestrators_available_total", "Orchestrators that may be chosen.");

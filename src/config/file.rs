@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::config::LogFormat;
 use crate::forwarded::Written;
+use crate::telemetry::LogFormat;
 
 /// A node's file.
 #[derive(Clone, Debug, Deserialize)]

@@ -1,9 +1,9 @@
-//! One bounded GET.
+//! One bounded exchange over a connection of its own, for what is not at request rate.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http1;
 use tokio::task::JoinSet;
@@ -39,25 +39,42 @@ pub async fn fetch(
     url: &ServiceUri,
     timeout: Duration,
 ) -> Result<Bytes, FetchError> {
-    let fetched = tokio::time::timeout(timeout, fetch_now(dialer, url)).await;
-    fetched.map_err(|_elapsed| FetchError::Silent(timeout))?
-}
-
-async fn fetch_now(dialer: &Dialer, url: &ServiceUri) -> Result<Bytes, FetchError> {
-    let connected = dialer.dial(url, Protocol::Http1).await?;
-    let (mut sender, connection) = http1::handshake::<_, Body>(connected.io).await?;
-    let mut tasks = JoinSet::new();
-    tasks.spawn(connection);
     let path = if url.base_path().is_empty() { "/" } else { url.base_path() };
-    let request = Request::get(path)
-        .header(header::HOST, url.authority())
-        .header(header::ACCEPT, "application/json")
-        .body(Body::Empty)
-        .map_err(|bad| FetchError::Body(bad.to_string()))?;
-    let answer = sender.send_request(request).await?;
+    let request = Request::get(path).header(header::ACCEPT, "application/json");
+    let request = request.body(Body::Empty).map_err(|bad| FetchError::Body(bad.to_string()))?;
+    let answer = exchange(dialer, url, request, timeout).await?;
     if !answer.status().is_success() {
         return Err(FetchError::Status(answer.status()));
     }
-    let body = Limited::new(answer.into_body(), MAX_BODY).collect().await;
-    Ok(body.map_err(|error| FetchError::Body(error.to_string()))?.to_bytes())
+    Ok(answer.into_body())
+}
+
+/// Sends one request to the origin of `url` and reads its answer, at most [`MAX_BODY`] bytes.
+pub async fn exchange(
+    dialer: &Dialer,
+    url: &ServiceUri,
+    request: Request<Body>,
+    timeout: Duration,
+) -> Result<Response<Bytes>, FetchError> {
+    let exchanged = tokio::time::timeout(timeout, exchange_now(dialer, url, request)).await;
+    exchanged.map_err(|_elapsed| FetchError::Silent(timeout))?
+}
+
+async fn exchange_now(
+    dialer: &Dialer,
+    url: &ServiceUri,
+    mut request: Request<Body>,
+) -> Result<Response<Bytes>, FetchError> {
+    let connected = dialer.dial(url, Protocol::Http1).await?;
+    let (mut sender, connection) = http1::handshake::<_, Body>(connected.io).await?;
+    // The connection's task ends with this function.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(connection);
+    let host = header::HeaderValue::from_str(url.authority());
+    let host = host.map_err(|bad| FetchError::Body(bad.to_string()))?;
+    request.headers_mut().insert(header::HOST, host);
+    let (parts, body) = sender.send_request(request).await?.into_parts();
+    let body = Limited::new(body, MAX_BODY).collect().await;
+    let body = body.map_err(|error| FetchError::Body(error.to_string()))?.to_bytes();
+    Ok(Response::from_parts(parts, body))
 }

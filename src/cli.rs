@@ -1,0 +1,242 @@
+//! The commands.
+
+mod show;
+mod stop;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use http::{Method, Request};
+use serde_json::Value;
+
+use crate::address;
+use crate::app;
+use crate::clock;
+use crate::config::Config;
+use crate::demo;
+use crate::devorch::{self, OrchestratorArgs};
+use crate::geoip::GeoStore;
+use crate::region::RegionMap;
+use crate::telemetry::{self, LogFormat};
+use crate::upstream::fetch::exchange;
+use crate::upstream::{Body, Dialer};
+use crate::uri::ServiceUri;
+
+pub use show::complain;
+pub(crate) use stop::signalled;
+
+/// A geo-distributed gateway mesh for the Livepeer network.
+#[derive(Debug, Parser)]
+#[command(name = "portolan", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one node.
+    Run {
+        /// The node's TOML file.
+        #[arg(long)]
+        config: PathBuf,
+        /// Stop when standard input closes, for a parent that may die.
+        #[arg(long, hide = true)]
+        with_parent: bool,
+    },
+    /// Validate a node's TOML file and print what it resolves to; binds nothing.
+    Check {
+        /// The node's TOML file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Run three regional nodes and nine orchestrators on this machine, and watch them.
+    Demo(demo::Args),
+    /// Tell where an address is thought to be.
+    Locate {
+        /// An IPv4 or IPv6 address.
+        ip: String,
+        /// Use the databases of this node's TOML file instead of the embedded one.
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// Explain a decision, or what would be decided.
+    Explain {
+        #[command(flatten)]
+        node: Admin,
+        /// A decision's id, from the answer's Portolan-Decision header.
+        #[arg(long, conflicts_with_all = ["ip", "capability"])]
+        decision: Option<String>,
+        /// The caller's address.
+        #[arg(long, requires = "capability")]
+        ip: Option<String>,
+        /// What it asks for, such as demo/echo.
+        #[arg(long)]
+        capability: Option<String>,
+        /// Which way the bytes would go.
+        #[arg(long, default_value = "relayed", value_parser = ["relayed", "direct"])]
+        path: String,
+    },
+    /// List the orchestrators a node knows.
+    Orchestrators {
+        #[command(flatten)]
+        node: Admin,
+        /// Give no new work to this one.
+        #[arg(long, value_name = "ID")]
+        drain: Option<String>,
+        /// Give work to this one again.
+        #[arg(long, value_name = "ID", conflicts_with = "drain")]
+        resume: Option<String>,
+    },
+    /// List the sessions of a node.
+    Sessions {
+        #[command(flatten)]
+        node: Admin,
+        /// End this one now.
+        #[arg(long, value_name = "ID")]
+        end: Option<String>,
+        /// Let this one take nothing new.
+        #[arg(long, value_name = "ID", conflicts_with = "end")]
+        drain: Option<String>,
+    },
+    /// Run a development orchestrator: speaks the real wire, needs no GPU.
+    Orchestrator {
+        #[command(flatten)]
+        args: Box<OrchestratorArgs>,
+        /// Stop when standard input closes, for a parent that may die.
+        #[arg(long, hide = true)]
+        with_parent: bool,
+    },
+}
+
+/// Which node to ask.
+#[derive(Clone, Debug, clap::Args)]
+struct Admin {
+    /// The node's admin door.
+    #[arg(long, default_value = "http://127.0.0.1:7936", value_name = "URL")]
+    admin: ServiceUri,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs one command to its end.
+pub fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Check { config } => check(&config),
+        Command::Locate { ip, config } => locate(&ip, config.as_deref()),
+        running => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(run_async(running))
+        }
+    }
+}
+
+async fn run_async(command: Command) -> Result<()> {
+    match command {
+        Command::Run { config, with_parent } => run_node(&config, with_parent).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Explain { node, decision, ip, capability, path } => {
+            let query = match (decision, ip, capability) {
+                (Some(id), ..) => format!("decision={id}"),
+                (None, Some(ip), Some(capability)) => {
+                    format!("ip={ip}&capability={capability}&path={path}")
+                }
+                _ => bail!("give --decision ID, or --ip ADDRESS and --capability NAME"),
+            };
+            let found = ask(&node, Method::GET, &format!("/v1/explain?{query}")).await?;
+            show::explain(&found, node.json)
+        }
+        Command::Orchestrators { node, drain, resume } => {
+            if let Some(id) = drain {
+                ask(&node, Method::POST, &format!("/v1/orchestrators/{id}/drain")).await?;
+            }
+            if let Some(id) = resume {
+                ask(&node, Method::DELETE, &format!("/v1/orchestrators/{id}/drain")).await?;
+            }
+            let found = ask(&node, Method::GET, "/v1/orchestrators").await?;
+            show::orchestrators(&found, node.json)
+        }
+        Command::Sessions { node, end, drain } => {
+            if let Some(id) = end {
+                ask(&node, Method::DELETE, &format!("/v1/sessions/{id}")).await?;
+            }
+            if let Some(id) = drain {
+                ask(&node, Method::POST, &format!("/v1/sessions/{id}/drain")).await?;
+            }
+            let found = ask(&node, Method::GET, "/v1/sessions").await?;
+            show::sessions(&found, node.json)
+        }
+        Command::Orchestrator { args, with_parent } => {
+            telemetry::logs(LogFormat::Text);
+            let params: devorch::Params = (*args).try_into()?;
+            let bound = devorch::bind(params).await?;
+            show::line(&format!("orchestrator {} listening on {}", bound.service(), bound.addr()))?;
+            bound.serve(stop::told(with_parent)).await;
+            Ok(())
+        }
+        Command::Check { .. } | Command::Locate { .. } => Ok(()),
+    }
+}
+
+async fn run_node(path: &Path, with_parent: bool) -> Result<()> {
+    // Everything wrong with the file is said before anything is bound.
+    let config = Config::load(path)?;
+    telemetry::logs(config.log);
+    telemetry::metrics();
+    let app = app::start(config).await?;
+    show::line(&format!(
+        "portolan {} serving clients on {}, operators on {}",
+        app.gateway.params.node, app.public, app.admin
+    ))?;
+    app.run(stop::told(with_parent)).await
+}
+
+fn check(path: &Path) -> Result<()> {
+    let config = Config::load(path)?;
+    show::config(&config)
+}
+
+fn locate(ip: &str, config: Option<&Path>) -> Result<()> {
+    let ip: IpAddr = address::parse(ip).with_context(|| {
+        format!("{ip:?} is not an address; write IPv4 or IPv6, such as 8.8.8.8")
+    })?;
+    let files = config.map(Config::load).transpose()?.map_or_else(Vec::new, |it| it.geoip);
+    let (geo, trouble) = GeoStore::open(files, clock::wall());
+    if let Some(error) = trouble {
+        return Err(error.into());
+    }
+    let answer = geo.lookup(ip);
+    let regions = RegionMap::embedded()?;
+    show::place(ip, &answer, &regions)
+}
+
+async fn ask(node: &Admin, method: Method, path: &str) -> Result<Value> {
+    let request = Request::builder().method(method).uri(path).body(Body::Empty)?;
+    let answer = exchange(&dialer(), &node.admin, request, Duration::from_secs(5))
+        .await
+        .with_context(|| format!("{}: is the node running? give its --admin", node.admin))?;
+    let status = answer.status();
+    let body = answer.into_body();
+    if !status.is_success() {
+        bail!("{status}: {}", crate::livepeer::error::message(&body));
+    }
+    if body.is_empty() {
+        return Ok(Value::Null);
+    }
+    Ok(serde_json::from_slice(&body)?)
+}
+
+/// A dialer for the few calls of a command.
+pub(crate) fn dialer() -> Dialer {
+    Dialer {
+        timeout: Duration::from_secs(3),
+        from: None,
+        pins: Arc::default(),
+        provider: Arc::new(rustls::crypto::ring::default_provider()),
+    }
+}
