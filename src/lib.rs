@@ -1,4 +1,4 @@
-//! Portolan: a geo-distributed gateway mesh for the Livepeer network.
+#![doc = include_str!("ARCHITECTURE.md")]
 
 // 0  words
 pub mod id;
