@@ -178,11 +178,6 @@ impl Plan {
         Ok(text)
     }
 
-    /// Returns the orchestrator that answers at `uri`.
-    pub(super) fn orchestrator(&self, uri: &str) -> Option<&Orchestrator> {
-        self.orchestrators.iter().find(|it| it.uri.as_str() == uri)
-    }
-
     /// Where the files of this demo are.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
