@@ -42,6 +42,7 @@ pub async fn run(args: Args) -> Result<()> {
     let plan = Plan::make().await.context("the demo needs free ports on 127.0.0.1")?;
     let mut children = Children::start(&plan).await?;
     let mut screen = Screen::new(args.plain);
+    children.settled(&plan).await;
     screen.introduce(&plan, &children)?;
     let told = async {
         match args.seconds {

@@ -20,7 +20,7 @@ use crate::unit::{Country, Ppm};
 pub use column::Column;
 pub use index::{Index, List, Member};
 pub use outcome::Gauge;
-pub use row::{Offer, Row, Runner, Standing};
+pub use row::{Offer, Prior, Row, Runner, Standing};
 
 /// A capability: one interned key, `pipeline/model`, a BYOC name or a live-runner app id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -234,6 +234,12 @@ impl View {
     /// Returns the ranked candidates of a capability for work relayed by this node.
     pub fn relayed(&self, capability: CapabilityId) -> &[Member] {
         self.index.relayed(capability)
+    }
+
+    /// Returns what is assumed of an orchestrator before anything is known of it itself.
+    pub fn prior(&self, capability: CapabilityId) -> Prior {
+        let unknown = Prior { failing: self.fleet, service: column::SERVICE_DEFAULT };
+        self.column(capability).map_or(unknown, |column| column.prior(self.fleet))
     }
 
     /// Returns the whole index of a capability, for the scan beyond a short list.

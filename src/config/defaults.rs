@@ -59,8 +59,6 @@ pub(super) const DRAIN: Duration = Duration::from_secs(30);
 pub(super) const SOURCE_EVERY: Duration = Duration::from_secs(60);
 /// Places of an orchestrator that tells none: go-livepeer's own default.
 pub(super) const CAPACITY: u32 = 10;
-/// Time to the first byte, until something is learned.
-pub(super) const SERVICE: Duration = Duration::from_millis(200);
 /// One would wait a fifth of a second to save one cent.
 pub(super) const WAIT_PER_CENT: Duration = Duration::from_millis(200);
 /// What one ether is taken to cost, in US dollars.

@@ -310,7 +310,6 @@ fn orchestrator_params(policy: &file::Policy) -> orchestrator::Params {
         slow_start: defaults::SLOW_START,
         offers: orchestrator::offer::Params {
             capacity: defaults::CAPACITY,
-            service: defaults::SERVICE,
             session: defaults::SESSION_HOLDS,
             wait_per_cent: millis(policy.wait_ms_per_cent, defaults::WAIT_PER_CENT),
             ether_cents: policy.ether_usd.unwrap_or(defaults::ETHER_USD).saturating_mul(100),

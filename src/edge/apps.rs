@@ -12,6 +12,7 @@ use hyper::body::{Body as _, Incoming};
 
 use crate::clock;
 use crate::edge::job::{Job, JobBody, Work};
+use crate::edge::open::unknown;
 use crate::edge::refusal::{ServeError, json};
 use crate::edge::relay::clean;
 use crate::edge::slug::Slug;
@@ -153,7 +154,7 @@ fn work(
     }
     let view = gateway.view();
     let capability =
-        view.capabilities.number(&slug.app).ok_or_else(|| ServeError::Unknown(slug.app.clone()))?;
+        view.capabilities.number(&slug.app).ok_or_else(|| unknown(&view, &slug.app))?;
     let app = Arc::clone(view.capabilities.name(capability));
     Ok(Work::New { app, capability, variant: slug.variant, mode, query, bound })
 }

@@ -184,7 +184,7 @@ impl Gateway {
         let decision = match chosen {
             Ok(decision) => decision,
             Err(no_route) if no_route.excluded.is_empty() => {
-                return Err(ServeError::Unknown(app.to_string()));
+                return Err(unknown(view, &app));
             }
             Err(no_route) => return Err(job.nobody_left().unwrap_or(no_route.into())),
         };
@@ -278,6 +278,18 @@ impl Gateway {
             };
             Refusal::unprocessed(why, &error.to_string())
         })
+    }
+}
+
+/// Nobody offers an app: never, or not as far as is known yet.
+pub(crate) fn unknown(view: &View, app: &str) -> ServeError {
+    let unheard = view.version == 0
+        || view
+            .rows()
+            .any(|(_slot, row)| row.standing == Standing::Unknown && row.last_failure.is_none());
+    match unheard {
+        true => ServeError::NotYet(app.to_owned()),
+        false => ServeError::Unknown(app.to_owned()),
     }
 }
 

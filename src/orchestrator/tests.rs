@@ -18,7 +18,6 @@ fn params() -> Params {
         slow_start: Duration::from_secs(30),
         offers: offer::Params {
             capacity: 8,
-            service: Duration::from_millis(200),
             session: Duration::from_secs(60),
             wait_per_cent: Duration::from_millis(200),
             ether_cents: 300_000,
@@ -116,7 +115,7 @@ fn what_was_learned_survives_the_next_advert() {
     let times = vec![(0, Micros::from_ms(900))];
     it.handle_outcomes(now, &Drained { started: 1, successes: 1, times, ..Drained::default() });
     it.handle_check(now, answer(40, vec![echo(10, 5)]));
-    assert_eq!(row(&it, now).offers[0].service, Micros::from_ms(900));
+    assert_eq!(row(&it, now).offers[0].service, Some(Micros::from_ms(900)));
 }
 
 #[test]

@@ -276,7 +276,7 @@ pub(crate) fn judge(
     if let Some(reason) = exclusion(row, offer, ask, live.probing) {
         return Verdict::Excluded(reason);
     }
-    let inputs = row.inputs(offer, &path(row, live, ask), now, view.fleet);
+    let inputs = row.inputs(offer, &path(row, live, ask), now, view.prior(offer.capability));
     if ask.deadline.is_some_and(|deadline| inputs.expected() > deadline) {
         return Verdict::Excluded(Exclusion::Deadline);
     }

@@ -112,7 +112,8 @@ impl Index {
         }
         for (number, touched) in touched.iter().enumerate() {
             let capability = CapabilityId(number as u16);
-            if touched.laid_out_anew {
+            let moved = !touched.members.is_empty() && self.columns[number].is_outdated(rows);
+            if touched.laid_out_anew || moved {
                 self.columns[number] = Arc::new(Column::build(capability, rows, now, fleet));
                 self.rank_all(number, atlas);
             } else if !touched.members.is_empty() {
