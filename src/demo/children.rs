@@ -10,7 +10,6 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::cli::dialer;
 use crate::demo::plan::Plan;
 use crate::upstream::fetch::exchange;
 use crate::upstream::{Body, Dialer};
@@ -55,7 +54,7 @@ impl Children {
 
     /// Waits until every node has heard of every orchestrator, or a while.
     pub(super) async fn settled(&self, plan: &Plan) {
-        let dialer = dialer();
+        let dialer = Dialer::new(Duration::from_secs(1));
         let all = async {
             for node in &plan.nodes {
                 while !knows_all(plan, &node.admin, &dialer).await {

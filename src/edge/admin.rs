@@ -186,7 +186,7 @@ fn session(entry: &Entry, now: std::time::Instant) -> Value {
 }
 
 async fn end_session(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
-    tell_session(&admin, &id, |key| sessions::Msg::End(key))
+    tell_session(&admin, &id, sessions::Msg::End)
 }
 
 async fn drain_session(
