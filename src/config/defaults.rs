@@ -43,6 +43,8 @@ pub(super) const ATTEMPTS: usize = 4;
 pub(super) const CONNECTIONS_EACH: u32 = 256;
 /// Idle connections kept to one.
 pub(super) const IDLE_EACH: usize = 16;
+/// Idle connections kept to all: those with traffic, at 23 KB each about 12 MB.
+pub(super) const IDLE_ALL: u32 = 512;
 /// Go closes idle connections after two minutes or later.
 pub(super) const IDLE_FOR: Duration = Duration::from_secs(60);
 /// Connections of clients.

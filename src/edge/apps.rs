@@ -22,6 +22,7 @@ use crate::id::OrchestratorId;
 use crate::livepeer::bind;
 use crate::session::State;
 use crate::session::table::Opening;
+use crate::trace::passable_state;
 use crate::upstream::Body;
 use crate::view::row::{Mode, Runner, Standing};
 
@@ -118,6 +119,10 @@ pub(crate) fn job(
     }
     if let Ok(value) = visit.trace.to_string().parse() {
         headers.insert("traceparent", value);
+    }
+    let state = headers.get("tracestate").map(|it| passable_state(it.as_bytes()).is_some());
+    if state == Some(false) {
+        headers.remove("tracestate");
     }
     let body = JobBody::Unread(body, length);
     let mut job = Job::new(visit, work, headers, body);

@@ -49,6 +49,9 @@ pub async fn answer(
     let (door, result) = dispatch(&gateway, &connection, request, started).await;
     let response = result.unwrap_or_else(|error| refuse(door, &method, started, error));
     let status = response.status();
+    if door != "apps" && status.is_success() {
+        tracing::info!(target: "access", door, %method, status = status.as_u16(), "answered");
+    }
     counter!("portolan_requests_total", "door" => door, "code" => code(status)).increment(1);
     let took = clock::now().saturating_duration_since(started).as_secs_f64();
     histogram!("http_server_request_duration_seconds", "door" => door).record(took);
