@@ -8,6 +8,7 @@ pub mod apps;
 pub mod bindings;
 pub mod decisions;
 pub mod discover;
+pub mod enter;
 pub mod explain;
 pub mod job;
 pub mod listen;
@@ -17,6 +18,7 @@ pub mod refusal;
 pub mod relay;
 pub mod resolve;
 pub mod rewrite;
+pub mod route;
 pub mod slug;
 pub mod visit;
 

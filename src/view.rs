@@ -18,9 +18,9 @@ use crate::score::FLEET_FAILING_MAX;
 use crate::unit::{Country, Ppm};
 
 pub use column::Column;
-pub use index::{Index, List, Member};
+pub use index::{Index, List};
 pub use outcome::Gauge;
-pub use row::{Offer, Prior, Row, Runner, Standing};
+pub use row::{Member, Offer, Prior, Row, Runner, Standing};
 
 /// A capability: one interned key, `pipeline/model`, a BYOC name or a live-runner app id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]

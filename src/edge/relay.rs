@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::edge::job::{Job, Work};
-use crate::edge::open::{Attempt, Exchange, Opened, Route};
 use crate::edge::refusal::ServeError;
 use crate::edge::rewrite::Rewriter;
+use crate::edge::route::{Attempt, Exchange, Opened, Route};
 use crate::edge::{Admitted, Gateway, explain};
 use crate::id::{DecisionId, OrchestratorId};
 use crate::journal::UsageRecord;

@@ -7,8 +7,7 @@ use std::time::Instant;
 
 use crate::score::Evidence;
 use crate::unit::{Country, Micros, Ppm};
-use crate::view::index::Member;
-use crate::view::row::{Offer, Path, Prior, Row};
+use crate::view::row::{Member, Offer, Path, Prior, Row};
 use crate::view::{CapabilityId, Slot};
 
 /// The whole index of one capability: members in the order of their regions, with the

@@ -11,25 +11,8 @@ use std::time::Instant;
 use crate::geo::Confidence;
 use crate::unit::Ppm;
 use crate::view::column::{COLD_ROUND_TRIPS, Column, Stretch};
-use crate::view::row::{Offer, Row};
+use crate::view::row::{Member, Row};
 use crate::view::{Atlas, CapabilityId, CellId, Slot};
-
-/// One candidate: an offer of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Member {
-    /// The row.
-    pub slot: Slot,
-    /// Position of the offer in the row.
-    pub offer: u8,
-}
-
-impl Member {
-    /// Returns the row and the offer this names.
-    pub(crate) fn of(self, rows: &[Option<Arc<Row>>]) -> Option<(&Arc<Row>, &Offer)> {
-        let row = rows.get(self.slot.0 as usize)?.as_ref()?;
-        Some((row, row.offers.get(usize::from(self.offer))?))
-    }
-}
 
 /// A ranked short list.
 #[derive(Clone, Debug, Default)]

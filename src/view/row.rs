@@ -9,8 +9,8 @@ use crate::id::{NodeId, OrchestratorId};
 use crate::score::{Evidence, Inputs, OUTCOME_HALF_LIFE_MS};
 use crate::unit::{Country, Micros, Ppm, decayed, scaled};
 use crate::uri::ServiceUri;
-use crate::view::CapabilityId;
 use crate::view::outcome::Gauge;
+use crate::view::{CapabilityId, Slot};
 
 /// One orchestrator instance.
 #[derive(Clone, Debug)]
@@ -187,6 +187,23 @@ pub struct Offer {
     pub price_wei: Option<u128>,
     /// That price, as the time the operator would wait to save it.
     pub price: Micros,
+}
+
+/// One candidate: an offer of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Member {
+    /// The row.
+    pub slot: Slot,
+    /// Position of the offer in the row.
+    pub offer: u8,
+}
+
+impl Member {
+    /// Returns the row and the offer this names.
+    pub(crate) fn of(self, rows: &[Option<Arc<Row>>]) -> Option<(&Arc<Row>, &Offer)> {
+        let row = rows.get(self.slot.0 as usize)?.as_ref()?;
+        Some((row, row.offers.get(usize::from(self.offer))?))
+    }
 }
 
 /// A live runner, as its orchestrator advertises it.
