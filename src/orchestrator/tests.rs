@@ -156,7 +156,18 @@ fn a_peers_round_trip_and_load_enter_the_row() {
     assert!(prior > Micros::from_ms(15));
     assert_eq!((row.link.rtt, row.link.evidence), (Micros::from_ms(15), Evidence::Peer));
     assert_eq!(row.offers[0].others_milli, 2_000);
-    assert!(row.reach < 0, "measured below what distance lets one expect");
+    assert_eq!(row.reach, 0, "next door says nothing of far paths");
+}
+
+#[test]
+fn what_peers_measure_from_afar_shifts_what_is_expected() {
+    let (now, mut it) = fresh();
+    it.handle_check(now, Ok(Answer { runners: Some(vec![echo(4, 0)]), ..Answer::default() }));
+    let before = row(&it, now).expected_from(&point(90.0)).0;
+    let far = Told { peer_point: Some(point(60.0)), ..told("b", now, 60, 0) };
+    it.handle_told(now, vec![far]);
+    assert!(row(&it, now).reach < 0);
+    assert!(row(&it, now).expected_from(&point(90.0)).0 < before);
 }
 
 #[test]
