@@ -95,7 +95,8 @@ pub struct Attempt {
 
 impl Attempt {
     pub(crate) fn begin(row: &Row, counted: bool) -> Option<Self> {
-        let probe = row.standing == Standing::Probation;
+        // What belongs to a session there goes on; only new work is held back.
+        let probe = counted && row.standing == Standing::Probation;
         if probe && !row.gauge.take_probe() {
             return None;
         }

@@ -184,6 +184,23 @@ fn costs(view: &View, list: &[Member], cell: Option<CellId>) -> Vec<u32> {
 }
 
 #[test]
+fn coming_and_going_does_not_grow_the_table() {
+    let atlas = atlas(3);
+    let mut view = view(&atlas, 10, 1);
+    for number in 100..200 {
+        let old = view.rows().next().unwrap().1.id;
+        let names = Arc::clone(&view.capabilities);
+        view = view.next(view.published_at, Arc::clone(&names), vec![(old, None)]);
+        let new = Arc::new(row(&atlas, number, 1, &[CapabilityId(0)]));
+        let id = new.id;
+        view = view.next(view.published_at, names, vec![(id, Some(new))]);
+        assert!(view.orchestrator(id).is_some() && view.orchestrator(old).is_none());
+    }
+    assert!(view.rows().all(|(slot, _row)| slot.0 < 11));
+    assert_eq!(view.rows().count(), 10);
+}
+
+#[test]
 fn a_capability_table_is_bounded() {
     let mut names = Capabilities::default();
     for number in 0..Capabilities::MAX {
