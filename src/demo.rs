@@ -42,8 +42,6 @@ pub async fn run(args: Args) -> Result<()> {
     let plan = Plan::make().await.context("the demo needs free ports on 127.0.0.1")?;
     let mut children = Children::start(&plan).await?;
     let mut screen = Screen::new(args.plain);
-    children.settled(&plan).await;
-    screen.introduce(&plan, &children)?;
     let told = async {
         match args.seconds {
             Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
@@ -57,10 +55,19 @@ pub async fn run(args: Args) -> Result<()> {
         () = told => Ok(()),
         () = interrupted => Ok(()),
     };
-    screen.say("draining: nodes end what runs, then everything stops")?;
+    let said = screen.say("draining: nodes end what runs, then everything stops");
     children.stop().await;
     plan.clean();
-    ended
+    match ended.and(said) {
+        // Whoever read along has seen enough.
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        ended => ended,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|it| it.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Sends a little traffic, looks at every node, draws the table, again and again.
@@ -70,7 +77,9 @@ async fn show(
     screen: &mut Screen,
     every: Duration,
 ) -> Result<()> {
+    screen.introduce(plan, children)?;
     let dialer = Dialer::new(Duration::from_secs(3));
+    watch::ready(plan, &dialer).await;
     let mut watcher = Watcher::new(plan);
     let mut ticks = tokio::time::interval(every.max(Duration::from_millis(100)));
     let started = clock::now();

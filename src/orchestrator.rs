@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::geo::Point;
 use crate::health::Observation;
+use crate::id::NodeId;
 use crate::id::OrchestratorId;
 use crate::livepeer::capability;
 use crate::livepeer::proto::OrchestratorInfo;
@@ -107,6 +108,8 @@ pub struct Orchestrator {
     recovered_at: Option<Instant>,
     draining: bool,
     doubted_at: Option<Instant>,
+    /// Who told of failures before this node saw any; until it answers again.
+    warned_by: Option<NodeId>,
     gauge: Arc<Gauge>,
     changed: bool,
     doubt: bool,
@@ -136,6 +139,7 @@ impl Orchestrator {
             recovered_at: None,
             draining: false,
             doubted_at: None,
+            warned_by: None,
             changed: false,
             doubt: false,
             params,
@@ -167,6 +171,7 @@ impl Orchestrator {
     fn learn(&mut self, now: Instant, answer: Answer) {
         self.heard_at = Some(now);
         self.last_failure = None;
+        self.warned_by = None;
         if let Some(rtt) = answer.rtt {
             self.round_trips.add(now, rtt);
         }
@@ -209,6 +214,11 @@ impl Orchestrator {
         if after >= DOUBT_FROM_MILLI && after > before && !self.doubted_at.is_some_and(recent) {
             self.doubted_at = Some(now);
             self.doubt = true;
+        }
+        let own_failures = self.tally.own(now).0;
+        if after >= DOUBT_FROM_MILLI && own_failures < NONE_MILLI {
+            let worst = told.iter().max_by_key(|it| it.observation.failures_milli);
+            self.warned_by = worst.map(|it| it.node).or(self.warned_by);
         }
         self.told = told;
         self.changed = true;
@@ -267,6 +277,9 @@ impl Orchestrator {
             let passed = now.saturating_duration_since(at).as_millis() as u64;
             passed * 1000 / (self.params.slow_start.as_millis() as u64).max(1)
         });
+        let mut outcomes = self.tally.outcomes(now, &self.told);
+        // Own failures soon outweigh a warning; who gave it stays worth knowing.
+        outcomes.told_by = outcomes.told_by.or(self.warned_by);
         Row {
             id: self.id,
             uri: self.declared.uri.clone(),
@@ -277,7 +290,7 @@ impl Orchestrator {
             version: Arc::clone(&self.version),
             link: reading.link,
             reach: reading.reach,
-            outcomes: self.tally.outcomes(now, &self.told),
+            outcomes,
             standing: self.standing(),
             checked_at: self.heard_at,
             last_failure: self.last_failure.as_ref().map(|it| it.to_string().into()),
@@ -328,6 +341,8 @@ const VERSION_MAX: usize = 32;
 const INSTANCES_MAX: usize = 16;
 /// A peer that saw this many failures, in thousandths of an event, makes one look.
 const DOUBT_FROM_MILLI: u32 = 1_000;
+/// Below this, in thousandths of an event, this node has seen no failure of late.
+const NONE_MILLI: u32 = 250;
 /// What peers say brings a check forward at most this often.
 const DOUBT_AT_MOST_EVERY: Duration = Duration::from_secs(2);
 /// A row in slow start is published again this often.

@@ -5,15 +5,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use http::Request;
-use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::demo::plan::Plan;
-use crate::upstream::fetch::exchange;
-use crate::upstream::{Body, Dialer};
-use crate::uri::ServiceUri;
 
 /// Every child of one demo.
 #[derive(Debug)]
@@ -52,20 +47,6 @@ impl Children {
         Ok(Self { orchestrators, nodes })
     }
 
-    /// Waits until every node has heard of every orchestrator, or a while.
-    pub(super) async fn settled(&self, plan: &Plan) {
-        let dialer = Dialer::new(Duration::from_secs(1));
-        let all = async {
-            for node in &plan.nodes {
-                while !knows_all(plan, &node.admin, &dialer).await {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
-        };
-        // Who is still silent after that is shown as it is.
-        drop(tokio::time::timeout(START, all).await);
-    }
-
     /// Returns the process id of an orchestrator, by its place in the plan.
     pub(super) fn orchestrator(&self, at: usize) -> Option<u32> {
         self.orchestrators.get(at)?.id()
@@ -91,14 +72,6 @@ impl Children {
             }
         }
     }
-}
-
-async fn knows_all(plan: &Plan, admin: &ServiceUri, dialer: &Dialer) -> bool {
-    let Ok(request) = Request::get("/readyz").body(Body::Empty) else { return false };
-    let answer = exchange(dialer, admin, request, Duration::from_secs(2)).await;
-    let answer: Option<Value> = answer.ok().and_then(|it| serde_json::from_slice(it.body()).ok());
-    let ready = answer.and_then(|it| it["orchestrators_ready"].as_u64());
-    ready == Some(plan.orchestrators.len() as u64)
 }
 
 fn spawn(mut command: Command, folder: &Path, name: &str) -> Result<Child> {

@@ -1,9 +1,8 @@
 //! The table, drawn over itself on a terminal, one after the other elsewhere.
 
-#![expect(clippy::print_stdout, reason = "the demo draws its table")]
-
 use std::collections::VecDeque;
-use std::io::{IsTerminal, Write};
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
 
 use anyhow::Result;
 
@@ -27,45 +26,7 @@ impl Screen {
 
     /// Prints addresses, process ids and lines to paste.
     pub(super) fn introduce(&self, plan: &Plan, children: &Children) -> Result<()> {
-        println!(
-            "Portolan demo: {} nodes, {} orchestrators",
-            plan.nodes.len(),
-            plan.orchestrators.len()
-        );
-        println!("files and logs are in {}", plan.folder().display());
-        for (at, node) in plan.nodes.iter().enumerate() {
-            let pid = children.node(at).unwrap_or_default();
-            println!(
-                "node         | {:<6} | pid {pid:<7} | clients {} | operators {}",
-                node.name, node.public, node.admin
-            );
-        }
-        for (at, it) in plan.orchestrators.iter().enumerate() {
-            let pid = children.orchestrator(at).unwrap_or_default();
-            println!("orchestrator | {:<6} | pid {pid:<7} | {}", it.name, it.uri);
-        }
-        self.suggest(plan, children);
-        std::io::stdout().flush()?;
-        Ok(())
-    }
-
-    fn suggest(&self, plan: &Plan, children: &Children) {
-        let (node, ip) = (&plan.nodes[0], CLIENTS[0].ip);
-        println!("try:");
-        println!(
-            "  curl -si -H 'Portolan-Client-Ip: {ip}' -H 'Portolan-Explain: 1' -d '{{}}' '{}/apps/demo~2fonce/app'",
-            node.public
-        );
-        println!(
-            "  curl -s -H 'Portolan-Client-Ip: {ip}' '{}/discover-orchestrators?app=demo/echo'",
-            node.public
-        );
-        println!("  curl -s '{}/v1/explain?ip={ip}&capability=demo/once'", node.admin);
-        for at in [0, 3, 6] {
-            if let (Some(it), Some(pid)) = (plan.orchestrators.get(at), children.orchestrator(at)) {
-                println!("  kill -9 {pid}   # {}: watch its clients move", it.name);
-            }
-        }
+        print(&introduction(plan, children)?)
     }
 
     /// Draws one table.
@@ -82,48 +43,109 @@ impl Screen {
         while self.news.len() > NEWS_SHOWN {
             self.news.pop_front();
         }
+        let mut text = String::new();
         if !self.plain {
             // Home, and clear to the end.
-            print!("\x1b[H\x1b[2J");
-            self.introduce(plan, children)?;
+            text.push_str("\x1b[H\x1b[2J");
+            text.push_str(&introduction(plan, children)?);
         }
-        println!("-- after {seconds} s: who is steered where, and why");
-        println!(
+        writeln!(text, "-- after {seconds} s: who is steered where, and why")?;
+        writeln!(
+            text,
             "{:<13} | {:<8} | {:<4} | {:<12} | {:<6} | {:>5} | why",
             "client", "home", "node", "orchestrator", "region", "ms"
-        );
+        )?;
         for it in visits {
-            println!(
+            writeln!(
+                text,
                 "{:<13} | {:<8} | {:<4} | {:<12} | {:<6} | {:>5} | {}",
                 it.place, it.home, it.node, it.orchestrator, it.region, it.took_ms, it.why
-            );
+            )?;
         }
-        println!("-- what each node sees (round trip, standing when not ready, * told by a peer)");
-        for (number, orchestrator) in plan.orchestrators.iter().enumerate() {
-            print!("{:<6}", orchestrator.name);
-            for (at, node) in plan.nodes.iter().enumerate() {
-                let seen = &watcher.seen[at][number];
-                let standing = if seen.standing == "ready" { "" } else { &seen.standing };
-                let star = if seen.told_by.is_some() { "*" } else { "" };
-                print!(" | {} {:>4.0} ms {standing:<9}{star}", node.name, seen.rtt_ms);
-            }
-            println!();
-        }
+        sights(&mut text, plan, watcher)?;
         let shown: Vec<&String> =
             if self.plain { news.iter().collect() } else { self.news.iter().collect() };
         for line in shown {
-            println!("news: {line}");
+            writeln!(text, "news: {line}")?;
         }
-        std::io::stdout().flush()?;
-        Ok(())
+        print(&text)
     }
 
     /// Prints one line.
     pub(super) fn say(&self, text: &str) -> Result<()> {
-        println!("{text}");
-        std::io::stdout().flush()?;
-        Ok(())
+        print(&format!("{text}\n"))
     }
+}
+
+fn introduction(plan: &Plan, children: &Children) -> Result<String> {
+    let mut text = format!(
+        "Portolan demo: {} nodes, {} orchestrators\nfiles and logs are in {}\n",
+        plan.nodes.len(),
+        plan.orchestrators.len(),
+        plan.folder().display()
+    );
+    for (at, node) in plan.nodes.iter().enumerate() {
+        let pid = children.node(at).unwrap_or_default();
+        writeln!(
+            text,
+            "node         | {:<6} | pid {pid:<7} | clients {} | operators {}",
+            node.name, node.public, node.admin
+        )?;
+    }
+    for (at, it) in plan.orchestrators.iter().enumerate() {
+        let pid = children.orchestrator(at).unwrap_or_default();
+        writeln!(text, "orchestrator | {:<6} | pid {pid:<7} | {}", it.name, it.uri)?;
+    }
+    suggest(&mut text, plan, children)?;
+    Ok(text)
+}
+
+fn suggest(text: &mut String, plan: &Plan, children: &Children) -> Result<()> {
+    let (node, ip) = (&plan.nodes[0], CLIENTS[0].ip);
+    writeln!(text, "try:")?;
+    writeln!(
+        text,
+        "  curl -si -H 'Portolan-Client-Ip: {ip}' -H 'Portolan-Explain: 1' -d '{{}}' '{}/apps/demo~2fonce/app'",
+        node.public
+    )?;
+    writeln!(
+        text,
+        "  curl -s -H 'Portolan-Client-Ip: {ip}' '{}/discover-orchestrators?app=demo/echo'",
+        node.public
+    )?;
+    writeln!(text, "  curl -s '{}/v1/explain?ip={ip}&capability=demo/once'", node.admin)?;
+    for at in [0, 3, 6] {
+        if let (Some(it), Some(pid)) = (plan.orchestrators.get(at), children.orchestrator(at)) {
+            writeln!(text, "  kill -9 {pid}   # {}: watch its clients move", it.name)?;
+        }
+    }
+    Ok(())
+}
+
+fn sights(text: &mut String, plan: &Plan, watcher: &Watcher) -> Result<()> {
+    writeln!(
+        text,
+        "-- what each node sees (round trip, standing when not ready, * told by a peer)"
+    )?;
+    for (number, orchestrator) in plan.orchestrators.iter().enumerate() {
+        write!(text, "{:<6}", orchestrator.name)?;
+        for (at, node) in plan.nodes.iter().enumerate() {
+            let seen = &watcher.seen[at][number];
+            let standing = if seen.standing == "ready" { "" } else { &seen.standing };
+            let star = if seen.told_by.is_some() { "*" } else { "" };
+            write!(text, " | {} {:>4.0} ms {standing:<9}{star}", node.name, seen.rtt_ms)?;
+        }
+        writeln!(text)?;
+    }
+    Ok(())
+}
+
+/// Writes to standard output; whoever reads it may be gone, which is an error like any other.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
 }
 
 /// The latest news stay in sight.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::demo::plan::Plan;
 use crate::upstream::fetch::exchange;
 use crate::upstream::{Body, Dialer};
+use crate::uri::ServiceUri;
 
 /// Watches every node of a demo.
 #[derive(Debug)]
@@ -28,6 +29,29 @@ pub(super) struct Seen {
     /// The peer whose word on its failures weighs most.
     pub(super) told_by: Option<String>,
 }
+
+/// Waits until every node knows every orchestrator, so that the first table says something;
+/// not for ever.
+pub(super) async fn ready(plan: &Plan, dialer: &Dialer) {
+    let all = async {
+        for node in &plan.nodes {
+            while known(&node.admin, dialer).await < plan.orchestrators.len() as u64 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    };
+    drop(tokio::time::timeout(START, all).await);
+}
+
+async fn known(admin: &ServiceUri, dialer: &Dialer) -> u64 {
+    let Ok(request) = Request::get("/readyz").body(Body::Empty) else { return 0 };
+    let answer = exchange(dialer, admin, request, Duration::from_secs(2)).await;
+    let found: Option<Value> = answer.ok().and_then(|it| serde_json::from_slice(it.body()).ok());
+    found.and_then(|it| it["orchestrators_ready"].as_u64()).unwrap_or(0)
+}
+
+/// What the first checks may take.
+const START: Duration = Duration::from_secs(5);
 
 impl Watcher {
     /// Starts with nothing seen.

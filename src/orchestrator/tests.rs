@@ -185,6 +185,23 @@ fn a_death_seen_by_a_peer_is_noted_as_its_word_and_brings_a_look() {
 }
 
 #[test]
+fn who_told_first_is_named_until_the_orchestrator_answers_again() {
+    let (now, mut it) = fresh();
+    let told_by = |it: &Orchestrator| row(it, now).outcomes.told_by.map(|it| it.to_string());
+    it.handle_check(now, answer(40, vec![echo(4, 0)]));
+    it.handle_told(now, vec![told("b", now, 40, 1)]);
+    for _ in 0..3 {
+        it.handle_check(now, Err(CheckFailure::Connect("refused".to_owned())));
+    }
+    assert_eq!(told_by(&it), Some("b".to_owned()), "own failures outweigh b's word by now");
+    it.handle_told(now, vec![told("c", now, 40, 2)]);
+    assert_eq!(told_by(&it), Some("b".to_owned()), "c tells nothing new");
+    it.handle_told(now, Vec::new());
+    it.handle_check(now, answer(40, vec![echo(4, 0)]));
+    assert_eq!(told_by(&it), None);
+}
+
+#[test]
 fn arrivals_are_a_rate() {
     let (now, mut it) = fresh();
     for tick in 0..300 {

@@ -144,7 +144,8 @@ pub struct Outcomes {
     pub successes_milli: u32,
     /// The moment the counts are decayed to.
     pub at: Instant,
-    /// The peer whose failures weigh most, when they outweigh this node's own.
+    /// The peer that told of failures: the one whose word outweighs what this node saw, or
+    /// else the one that knew before this node did, until the orchestrator answers again.
     pub told_by: Option<NodeId>,
 }
 
