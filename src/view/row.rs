@@ -62,6 +62,7 @@ impl Row {
     }
 
     /// Returns what a cost needs to know of `offer` over `path` at `now`.
+    #[inline]
     pub fn inputs(&self, offer: &Offer, path: &Path, now: Instant, fleet: Ppm) -> Inputs {
         let age_ms = |at: Instant| whole(now.saturating_duration_since(at).as_millis());
         Inputs {
