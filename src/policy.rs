@@ -1,7 +1,7 @@
 //! Which orchestrator serves a request, and why.
 //!
-//! [`choose`] is pure: a View, what is read live, the request, the time and one random word
-//! go in; a [`Decision`] comes out that holds everything it looked at. [`decide`] is its
+//! [`choose()`] is pure: a View, what is read live, the request, the time and one random word
+//! go in; a [`Decision`] comes out that holds everything it looked at. [`decide()`] is its
 //! arithmetic alone, over inputs a record keeps, so that a decision replays by itself.
 
 pub mod ask;
@@ -9,9 +9,11 @@ pub mod choose;
 pub mod decide;
 pub mod filter;
 pub mod rank;
+pub mod sample;
 
 pub use ask::{Ask, Caller, Observed, PathKind, Rules};
 pub use choose::{Decision, NoRoute, Seen, Verdict, choose};
 pub use decide::{Pick, decide};
 pub use filter::Exclusion;
 pub use rank::{examine, rank};
+pub use sample::to_measure;
