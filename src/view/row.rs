@@ -64,6 +64,7 @@ impl Row {
     }
 
     /// Returns what a cost needs to know of `offer` over `path` at `now`.
+    #[inline]
     pub fn inputs(&self, offer: &Offer, path: &Path, now: Instant, prior: Prior) -> Inputs {
         let service = offer.service.unwrap_or(prior.service);
         let age_ms = |at: Instant| whole(now.saturating_duration_since(at).as_millis());

@@ -5,4 +5,5 @@ mod apps;
 mod demo;
 mod devorch;
 mod node;
+mod steering;
 mod tidy;
