@@ -13,7 +13,7 @@ pub mod sample;
 
 pub use ask::{Ask, Caller, Observed, PathKind, Rules};
 pub use choose::{Decision, NoRoute, Seen, Verdict, choose};
-pub use decide::{Pick, decide};
+pub use decide::{Pick, decide, terms_of};
 pub use filter::Exclusion;
 pub use rank::{examine, rank, step};
 pub use sample::to_measure;

@@ -244,6 +244,17 @@ impl View {
         self.index.relayed(capability)
     }
 
+    /// Returns the cost each member of a capability's column had when the View was made, by
+    /// position; on the direct path as seen from the cell's region.
+    pub(crate) fn costs_as_made(
+        &self,
+        direct: bool,
+        cell: CellId,
+        capability: CapabilityId,
+    ) -> impl Fn(usize) -> u32 {
+        self.index.costs(direct, cell, capability)
+    }
+
     /// Returns what is assumed of an orchestrator before anything is known of it itself.
     pub fn prior(&self, capability: CapabilityId) -> Prior {
         let unknown = Prior { failing: self.fleet, service: column::SERVICE_DEFAULT };

@@ -10,7 +10,8 @@ use crate::edge::Gateway;
 use crate::edge::decisions::Record;
 use crate::geo::Place;
 use crate::id::RegionId;
-use crate::policy::{Ask, PathKind, Seen, Verdict, examine};
+use crate::policy::{Ask, PathKind, Seen, Verdict, examine, terms_of};
+use crate::score::Terms;
 use crate::unit::Micros;
 use crate::view::View;
 use crate::view::column::COLD_ROUND_TRIPS;
@@ -22,8 +23,11 @@ pub fn taken(view: &View, record: &Record) -> Value {
     let candidates: Vec<Value> = decision
         .seen
         .iter()
+        .zip(decision.terms())
         .enumerate()
-        .map(|(at, seen)| candidate(view, seen, at == decision.chosen, clock::now()))
+        .map(|(at, (seen, terms))| {
+            candidate(view, seen, terms, at == decision.chosen, clock::now())
+        })
         .collect();
     let mut found = caller(&record.place, record.home);
     merge(
@@ -70,11 +74,18 @@ pub fn hypothetical(
     };
     let now = clock::now();
     let seen = examine(&view, |gauge| gauge.into(), &ask, now);
-    let shown = seen.iter().take(SHOWN_MAX).enumerate();
+    let known = seen.iter().filter_map(|it| match it.verdict {
+        Verdict::Eligible(inputs) => Some(inputs),
+        Verdict::Excluded(_) => None,
+    });
+    // Those who are out stand last, so terms and candidates go in step.
+    let terms = terms_of(&known.collect::<Vec<_>>()).into_iter().map(Some);
+    let terms = terms.chain(std::iter::repeat(None));
+    let shown = seen.iter().zip(terms).take(SHOWN_MAX).enumerate();
     let candidates: Vec<Value> = shown
-        .map(|(at, it)| {
-            let first = at == 0 && matches!(it.verdict, Verdict::Eligible { .. });
-            candidate(&view, it, first, now)
+        .map(|(at, (it, terms))| {
+            let first = at == 0 && terms.is_some();
+            candidate(&view, it, terms, first, now)
         })
         .collect();
     let mut found = caller(&located.caller.place, located.home);
@@ -94,8 +105,8 @@ pub fn hypothetical(
 /// The best few candidates of a decision on one line, for a header.
 pub fn short(view: &View, record: &Record) -> String {
     let mut eligible: Vec<(Micros, String)> = Vec::new();
-    for seen in &record.decision.seen {
-        if let Verdict::Eligible { terms, .. } = seen.verdict {
+    for (seen, terms) in record.decision.seen.iter().zip(record.decision.terms()) {
+        if let Some(terms) = terms {
             let region = view
                 .row(seen.member.slot)
                 .map_or_else(String::new, |row| view.atlas.name(row.region).to_string());
@@ -127,14 +138,15 @@ fn caller(place: &Place, home: RegionId) -> Value {
     })
 }
 
-fn candidate(view: &View, seen: &Seen, chosen: bool, now: Instant) -> Value {
+fn candidate(view: &View, seen: &Seen, terms: Option<Terms>, chosen: bool, now: Instant) -> Value {
     let mut found = json!({ "orchestrator": seen.orchestrator });
     if let Some((_slot, row)) = view.orchestrator(seen.orchestrator) {
         merge(&mut found, about(view, row, now));
     }
     let verdict = match seen.verdict {
         Verdict::Excluded(reason) => json!({ "verdict": "excluded", "reason": reason }),
-        Verdict::Eligible { inputs, terms } => {
+        Verdict::Eligible(inputs) => {
+            let terms = terms.unwrap_or_default();
             let ms = |us: u64| us as f64 / 1000.0;
             json!({
                 "verdict": if chosen { "chosen" } else { "eligible" },
@@ -159,6 +171,7 @@ fn candidate(view: &View, seen: &Seen, chosen: bool, now: Instant) -> Value {
                     "failing_ppm": inputs.failing(),
                     "outcome_age_ms": age(inputs.outcome_age_ms),
                 },
+                "inputs": inputs,
             })
         }
     };

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use crate::id::OrchestratorId;
 use crate::policy::ask::{Ask, PathKind};
-use crate::policy::decide::decide;
+use crate::policy::decide::{decide, terms_of};
 use crate::policy::filter::{Exclusion, exclusion};
 use crate::score::{Evidence, Inputs, Terms};
 use crate::unit::Micros;
 use crate::view::outcome::Gauge;
-use crate::view::row::{Offer, Path, Row};
+use crate::view::row::{Offer, Path, Prior, Row};
 use crate::view::{Member, View};
 
 /// A choice and everything it looked at.
@@ -43,13 +43,8 @@ pub struct Seen {
 /// What became of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It may serve; what was known of it and what that costs.
-    Eligible {
-        /// What was known.
-        inputs: Inputs,
-        /// The parts of its cost.
-        terms: Terms,
-    },
+    /// It may serve; what was known of it.
+    Eligible(Inputs),
     /// It may not.
     Excluded(Exclusion),
 }
@@ -79,7 +74,8 @@ pub fn choose(
         PathKind::Direct => view.direct(ask.caller.cell, ask.capability),
         PathKind::Relayed => view.relayed(ask.capability),
     };
-    let mut found = Found::with_capacity(list.len());
+    let prior = view.prior(ask.capability);
+    let mut found = Found::with_capacity(list.len(), prior);
     for member in list {
         found.look(view, *member, &live, ask, now);
     }
@@ -88,7 +84,7 @@ pub fn choose(
     let Some(pick) = decide(&found.inputs, running, draw) else { return Err(found.no_route()) };
     Ok(Decision {
         chosen: found.at(pick.chosen),
-        seen: found.seen(&pick.terms),
+        seen: found.seen(),
         band: pick.band,
         draw,
         scanned,
@@ -118,6 +114,18 @@ impl Decision {
     /// Returns the chosen candidate.
     pub fn chosen(&self) -> &Seen {
         &self.seen[self.chosen]
+    }
+
+    /// Returns the parts of each candidate's cost, computed again from what was known; in
+    /// the order of [`Decision::seen`], `None` for those that were out.
+    pub fn terms(&self) -> Vec<Option<Terms>> {
+        let known = |seen: &Seen| match seen.verdict {
+            Verdict::Eligible(inputs) => Some(inputs),
+            Verdict::Excluded(_) => None,
+        };
+        let inputs: Vec<Inputs> = self.seen.iter().filter_map(known).collect();
+        let mut terms = terms_of(&inputs).into_iter();
+        self.seen.iter().map(|seen| known(seen).and_then(|_inputs| terms.next())).collect()
     }
 }
 
@@ -157,6 +165,7 @@ pub(crate) fn path(row: &Row, live: Live, ask: &Ask<'_>) -> Path {
 struct Found {
     looked: Vec<Looked>,
     inputs: Vec<Inputs>,
+    prior: Prior,
     beyond: std::collections::BTreeMap<Exclusion, usize>,
 }
 
@@ -169,10 +178,11 @@ struct Looked {
 }
 
 impl Found {
-    fn with_capacity(count: usize) -> Self {
+    fn with_capacity(count: usize, prior: Prior) -> Self {
         Self {
             looked: Vec::with_capacity(count),
             inputs: Vec::with_capacity(count),
+            prior,
             beyond: std::collections::BTreeMap::new(),
         }
     }
@@ -187,7 +197,7 @@ impl Found {
         now: Instant,
     ) {
         let Some((row, offer)) = resolve(view, member) else { return };
-        let end = judge(view, row, offer, live, ask, now).map(|inputs| {
+        let end = judge(self.prior, row, offer, live, ask, now).map(|inputs| {
             self.inputs.push(inputs);
             self.inputs.len() - 1
         });
@@ -205,11 +215,11 @@ impl Found {
         self.looked.iter().position(|it| it.end == Ok(eligible)).unwrap_or_default()
     }
 
-    /// Returns everyone looked at, with the `terms` of those that are eligible.
-    fn seen(&self, terms: &[Terms]) -> Vec<Seen> {
+    /// Returns everyone looked at.
+    fn seen(&self) -> Vec<Seen> {
         let seen = |it: &Looked| {
             let verdict = match it.end {
-                Ok(at) => Verdict::Eligible { inputs: self.inputs[at], terms: terms[at] },
+                Ok(at) => Verdict::Eligible(self.inputs[at]),
                 Err(reason) => Verdict::Excluded(reason),
             };
             Seen { orchestrator: it.orchestrator, member: it.member, verdict }
@@ -229,6 +239,9 @@ impl Found {
 }
 
 /// Looks at everyone the short list did not name, and keeps the best few.
+///
+/// Those whose cost was lowest when the View was made come first; when enough of them may
+/// serve, the rest is left alone.
 fn scan(
     view: &View,
     found: &mut Found,
@@ -242,40 +255,64 @@ fn scan(
     }
     let listed: std::collections::BTreeSet<Member> =
         found.looked.iter().map(|it| it.member).collect();
-    let mut best: Vec<(Micros, Member)> = Vec::new();
-    let mut consider = |member: Member| {
+    let costs = view.costs_as_made(ask.path == PathKind::Direct, ask.caller.cell, ask.capability);
+    let costed = |at: usize| (costs(at), column.members()[at]);
+    let mut order: Vec<(u32, Member)> = match &ask.rules.countries {
+        Some(countries) => {
+            let within = countries.iter().flat_map(|country| column.in_country(*country));
+            within.map(|at| costed(*at as usize)).collect()
+        }
+        None => (0..column.members().len()).map(costed).collect(),
+    };
+    order.retain(|(_cost, member)| !listed.contains(member));
+    if order.len() > SCAN_FIRST {
+        order.select_nth_unstable(SCAN_FIRST);
+    }
+    let (first, rest) = order.split_at(order.len().min(SCAN_FIRST));
+    let mut best = Best { held: Vec::new(), beyond: std::mem::take(&mut found.beyond) };
+    let prior = found.prior;
+    first.iter().for_each(|(_, member)| best.consider(view, *member, prior, live, ask, now));
+    if best.held.len() < SCAN_KEEP {
+        rest.iter().for_each(|(_, member)| best.consider(view, *member, prior, live, ask, now));
+    }
+    found.beyond = best.beyond;
+    for (_cost, member) in best.held {
+        found.look(view, member, live, ask, now);
+    }
+    true
+}
+
+/// The best few of a scan, and why the others are out.
+struct Best {
+    held: Vec<(Micros, Member)>,
+    beyond: std::collections::BTreeMap<Exclusion, usize>,
+}
+
+impl Best {
+    fn consider(
+        &mut self,
+        view: &View,
+        member: Member,
+        prior: Prior,
+        live: &impl Fn(&Gauge) -> Live,
+        ask: &Ask<'_>,
+        now: Instant,
+    ) {
         let Some((row, offer)) = resolve(view, member) else { return };
-        match judge(view, row, offer, live, ask, now) {
-            Err(reason) => *found.beyond.entry(reason).or_default() += 1,
+        match judge(prior, row, offer, live, ask, now) {
+            Err(reason) => *self.beyond.entry(reason).or_default() += 1,
             Ok(inputs) => {
-                let limit = best.get(SCAN_KEEP - 1).map(|worst| worst.0);
+                let limit = self.held.get(SCAN_KEEP - 1).map(|worst| worst.0);
                 if limit.is_some_and(|limit| inputs.at_least() >= limit) {
                     return;
                 }
                 let cost = inputs.terms(Micros::ZERO).total();
-                let at = best.partition_point(|held| *held < (cost, member));
-                best.insert(at, (cost, member));
-                best.truncate(SCAN_KEEP);
+                let at = self.held.partition_point(|held| *held < (cost, member));
+                self.held.insert(at, (cost, member));
+                self.held.truncate(SCAN_KEEP);
             }
         }
-    };
-    match &ask.rules.countries {
-        Some(countries) => countries
-            .iter()
-            .flat_map(|country| column.in_country(*country))
-            .map(|at| column.members()[*at as usize])
-            .filter(|member| !listed.contains(member))
-            .for_each(&mut consider),
-        None => column
-            .members()
-            .iter()
-            .filter(|member| !listed.contains(member))
-            .for_each(|member| consider(*member)),
     }
-    for (_cost, member) in best {
-        found.look(view, member, live, ask, now);
-    }
-    true
 }
 
 pub(crate) fn resolve(view: &View, member: Member) -> Option<(&Row, &Offer)> {
@@ -286,7 +323,7 @@ pub(crate) fn resolve(view: &View, member: Member) -> Option<(&Row, &Offer)> {
 /// Returns what is known of one candidate, or why it may not serve.
 #[inline]
 pub(crate) fn judge(
-    view: &View,
+    prior: Prior,
     row: &Row,
     offer: &Offer,
     live: &impl Fn(&Gauge) -> Live,
@@ -297,7 +334,7 @@ pub(crate) fn judge(
     if let Some(reason) = exclusion(row, offer, ask, live.probing) {
         return Err(reason);
     }
-    let inputs = row.inputs(offer, &path(row, live, ask), now, view.prior(offer.capability));
+    let inputs = row.inputs(offer, &path(row, live, ask), now, prior);
     match ask.deadline.is_some_and(|deadline| inputs.expected() > deadline) {
         true => Err(Exclusion::Deadline),
         false => Ok(inputs),
@@ -317,6 +354,8 @@ fn describe(excluded: &[(Exclusion, usize)]) -> String {
 
 /// With fewer than this many of the short list eligible, the whole index is scanned.
 const ENOUGH: usize = 3;
+/// A scan looks at this many of the cheapest first.
+const SCAN_FIRST: usize = 256;
 /// The most a scan adds to what the short list gave.
 const SCAN_KEEP: usize = 8;
 /// What an expectation is multiplied by once its caller has measured anybody: at 1 the

@@ -10,8 +10,6 @@ pub struct Pick {
     pub chosen: usize,
     /// How far above the least cost still counts as equal.
     pub band: Micros,
-    /// The parts of each cost, in the order of the inputs.
-    pub terms: Vec<Terms>,
 }
 
 /// Picks one of `candidates`; `None` only when there are none.
@@ -21,23 +19,33 @@ pub struct Pick {
 /// Among near-equals two are drawn by free slots and the cheaper one is taken.
 pub fn decide(candidates: &[Inputs], running: Option<usize>, draw: u64) -> Option<Pick> {
     let loads: Vec<u64> = candidates.iter().map(Inputs::load_milli).collect();
-    let mut terms: Vec<Terms> =
-        candidates.iter().zip(&loads).map(|(it, load)| it.certain(*load)).collect();
-    let (first, second) = two_least(terms.iter().map(Terms::expected));
-    // A failure turns to the best other candidate; one without another, to itself.
-    let (least, other) = (first?, second.or(first)?);
-    for (at, terms) in terms.iter_mut().enumerate() {
-        let alternative = if at == least.0 { other.1 } else { least.1 };
-        *terms = terms.failing(candidates[at].failing(), alternative);
-    }
-    let costs: Vec<Micros> = terms.iter().map(Terms::total).collect();
+    let costs: Vec<Micros> = costed(candidates, &loads).iter().map(Terms::total).collect();
     let (best, least_cost) = two_least(costs.iter().copied()).0?;
     let band = near_equal(least_cost, &candidates[best]);
     let chosen = match running.filter(|at| keeps(costs[*at], least_cost)) {
         Some(running) => running,
         None => draw_near_equal(candidates, &loads, &costs, best, band, draw),
     };
-    Some(Pick { chosen, band, terms })
+    Some(Pick { chosen, band })
+}
+
+/// Returns the parts of each candidate's cost.
+pub fn terms_of(candidates: &[Inputs]) -> Vec<Terms> {
+    let loads: Vec<u64> = candidates.iter().map(Inputs::load_milli).collect();
+    costed(candidates, &loads)
+}
+
+fn costed(candidates: &[Inputs], loads: &[u64]) -> Vec<Terms> {
+    let mut terms: Vec<Terms> =
+        candidates.iter().zip(loads).map(|(it, load)| it.certain(*load)).collect();
+    let (first, second) = two_least(terms.iter().map(Terms::expected));
+    // A failure turns to the best other candidate; one without another, to itself.
+    let (Some(least), Some(other)) = (first, second.or(first)) else { return terms };
+    for (at, terms) in terms.iter_mut().enumerate() {
+        let alternative = if at == least.0 { other.1 } else { least.1 };
+        *terms = terms.failing(candidates[at].failing(), alternative);
+    }
+    terms
 }
 
 /// Tells whether a session stays where it runs.

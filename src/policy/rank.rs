@@ -27,9 +27,10 @@ pub fn rank(
         PathKind::Direct => view.direct(ask.caller.cell, ask.capability),
         PathKind::Relayed => view.relayed(ask.capability),
     };
+    let prior = view.prior(ask.capability);
     let see = |member: &_| {
         let (row, offer) = resolve(view, *member)?;
-        let verdict = judged(judge(view, row, offer, &live, ask, now));
+        let verdict = judged(judge(prior, row, offer, &live, ask, now));
         Some(Seen { orchestrator: row.id, member: *member, verdict })
     };
     let mut ranked: Vec<(i32, Seen)> =
@@ -52,45 +53,31 @@ pub fn examine(
     now: Instant,
 ) -> Vec<Seen> {
     let Some(column) = view.column(ask.capability) else { return Vec::new() };
+    let prior = view.prior(ask.capability);
     let see = |member: &_| {
         let (row, offer) = resolve(view, *member)?;
-        let verdict = judged(judge(view, row, offer, &live, ask, now));
+        let verdict = judged(judge(prior, row, offer, &live, ask, now));
         Some(Seen { orchestrator: row.id, member: *member, verdict })
     };
     let mut everyone: Vec<Seen> = column.members().iter().filter_map(see).collect();
-    let least = everyone.iter().filter_map(expected).min().unwrap_or(Micros::ZERO);
-    for seen in &mut everyone {
-        if let Verdict::Eligible { inputs, terms } = &mut seen.verdict {
-            *terms = inputs.terms(least);
-        }
-    }
     everyone.sort_by_key(|seen| match seen.verdict {
-        Verdict::Eligible { terms, .. } => (0, terms.total(), seen.orchestrator, seen.member),
+        Verdict::Eligible(inputs) => {
+            (0, inputs.terms(Micros::ZERO).total(), seen.orchestrator, seen.member)
+        }
         Verdict::Excluded(_) => (1, Micros::ZERO, seen.orchestrator, seen.member),
     });
     everyone
 }
 
-/// Returns a verdict whose terms are still without an alternative.
 fn judged(end: Result<Inputs, Exclusion>) -> Verdict {
-    match end {
-        Ok(inputs) => Verdict::Eligible { inputs, terms: inputs.terms(Micros::ZERO) },
-        Err(reason) => Verdict::Excluded(reason),
-    }
-}
-
-fn expected(seen: &Seen) -> Option<Micros> {
-    match seen.verdict {
-        Verdict::Eligible { inputs, .. } => Some(inputs.expected()),
-        Verdict::Excluded(_) => None,
-    }
+    end.map_or_else(Verdict::Excluded, Verdict::Eligible)
 }
 
 /// Returns the step of about 5 % a candidate's cost falls in, lower is better; `None` when
 /// it is out.
 pub fn step(seen: &Seen) -> Option<i32> {
     match seen.verdict {
-        Verdict::Eligible { terms, .. } => Some(log2_q10(terms.total().0) / STEP),
+        Verdict::Eligible(inputs) => Some(log2_q10(inputs.terms(Micros::ZERO).total().0) / STEP),
         Verdict::Excluded(_) => None,
     }
 }

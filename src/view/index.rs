@@ -67,6 +67,27 @@ impl Index {
         self.relayed.get(usize::from(capability.0)).map_or(&[], |list| &list.members)
     }
 
+    /// Returns the cost of each member of a column, by position.
+    pub(crate) fn costs(
+        &self,
+        direct: bool,
+        cell: CellId,
+        capability: CapabilityId,
+    ) -> impl Fn(usize) -> u32 {
+        let column = self.columns.get(usize::from(capability.0));
+        let paths = self.paths.get(usize::from(cell.region())).filter(|_| direct);
+        move |at: usize| {
+            let Some(column) = column else { return u32::MAX };
+            match paths {
+                Some(paths) => {
+                    let slot = column.members()[at].slot.0 as usize;
+                    paths.by_slot[slot].saturating_add(column.extra_us()[at])
+                }
+                None => column.relayed_us()[at],
+            }
+        }
+    }
+
     pub(crate) fn column(&self, capability: CapabilityId) -> Option<&Column> {
         self.columns.get(usize::from(capability.0)).map(Arc::as_ref)
     }

@@ -161,7 +161,7 @@ fn a_decision_replays_from_its_own_record() {
             .iter()
             .enumerate()
             .filter_map(|(at, seen)| match seen.verdict {
-                Verdict::Eligible { inputs, .. } => Some((at, inputs)),
+                Verdict::Eligible(inputs) => Some((at, inputs)),
                 Verdict::Excluded(_) => None,
             })
             .collect();
