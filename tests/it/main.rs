@@ -4,5 +4,12 @@
 mod apps;
 mod demo;
 mod devorch;
+mod discover;
+mod failover;
+mod inputs;
+mod journal;
 mod node;
+mod paid;
+mod scale;
+mod sessions;
 mod tidy;

@@ -38,11 +38,28 @@ pub(crate) fn params() -> Params {
 impl Orch {
     pub(crate) async fn start(params: Params) -> Self {
         let region = params.region.map(|it| it.to_string());
-        let bound = devorch::bind(params).await.unwrap();
+        Self::serve(devorch::bind(params).await.unwrap(), region)
+    }
+
+    fn serve(bound: devorch::Bound, region: Option<String>) -> Self {
         let uri = bound.service().clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(bound.serve(std::future::pending()));
         Self { uri, region, tasks }
+    }
+
+    /// Starts at an address that one who died has just left.
+    pub(crate) async fn start_again(at: SocketAddr) -> Self {
+        let begin = portolan::clock::now();
+        loop {
+            let again = Params { listen: at, ..params() };
+            match devorch::bind(again.clone()).await {
+                Ok(bound) => return Self::serve(bound, again.region.map(|it| it.to_string())),
+                // A connection of somebody else's may hold the port for a moment.
+                Err(taken) => assert!(begin.elapsed() < Duration::from_secs(5), "{taken}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// One nearby and one so far that it is second best whatever else is known.
