@@ -61,8 +61,11 @@ async fn client(
     while !stop.load(Ordering::Relaxed) {
         turn += 1;
         let body = format!("turn {turn}");
-        let outcome =
-            if turn % 2 == 0 { call(&node, &body).await } else { session(&node, &body).await };
+        let outcome = if turn.is_multiple_of(2) {
+            call(&node, &body).await
+        } else {
+            session(&node, &body).await
+        };
         failed.extend(outcome.err());
         done.fetch_add(1, Ordering::Relaxed);
     }
@@ -174,7 +177,6 @@ async fn no_actors_death_costs_a_request() {
         failed.extend(client.unwrap());
     }
     let n_done = done.load(Ordering::Relaxed);
-    println!("{n_done} turns under deaths");
     assert!(failed.is_empty(), "{} of {n_done} failed: {failed:#?}", failed.len());
 
     for node in [&node, &peer] {

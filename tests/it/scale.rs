@@ -15,6 +15,7 @@ const LISTENING: usize = 25;
 const ADDRESSES: usize = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "the times are what one wants to know")]
 async fn a_thousand_orchestrators_of_which_half_are_dead_make_a_node_ready_at_once() {
     let mut orchs = Vec::new();
     let mut listed = String::new();
