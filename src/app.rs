@@ -1,5 +1,7 @@
 //! One node: built from its configuration, run until told to stop, drained.
 
+pub mod stop;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -165,12 +167,7 @@ fn share(config: &Config, geo: GeoStore, heard: mpsc::Receiver<mesh::PeerNews>) 
         points: config.regions.iter().map(|it| it.point).collect(),
         home: config.regions.index_of(config.region).unwrap_or_default(),
     });
-    let dialer = Dialer {
-        timeout: config.connect_timeout,
-        from: config.from,
-        pins: Arc::default(),
-        provider: Arc::new(rustls::crypto::ring::default_provider()),
-    };
+    let dialer = Dialer { from: config.from, ..Dialer::new(config.connect_timeout) };
     let view = View::empty(clock::now(), atlas);
     let upstream = Upstream::new(config.upstream, dialer);
     Shared::new(view, upstream, Table::new(config.sessions_max), geo, heard)

@@ -1,11 +1,9 @@
 //! The commands.
 
 mod show;
-mod stop;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -15,6 +13,7 @@ use serde_json::Value;
 
 use crate::address;
 use crate::app;
+use crate::app::stop;
 use crate::clock;
 use crate::config::Config;
 use crate::demo;
@@ -27,7 +26,6 @@ use crate::upstream::{Body, Dialer};
 use crate::uri::ServiceUri;
 
 pub use show::complain;
-pub(crate) use stop::signalled;
 
 /// A geo-distributed gateway mesh for the Livepeer network.
 #[derive(Debug, Parser)]
@@ -126,14 +124,14 @@ struct Admin {
 
 /// Runs one command to its end.
 pub fn run(cli: Cli) -> Result<()> {
-    match cli.command {
-        Command::Check { config } => check(&config),
-        Command::Locate { ip, config } => locate(&ip, config.as_deref()),
-        running => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            runtime.block_on(run_async(running))
-        }
+    if let Command::Check { config } = &cli.command {
+        return check(config);
     }
+    if let Command::Locate { ip, config } = &cli.command {
+        return locate(ip, config.as_deref());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run_async(cli.command))
 }
 
 async fn run_async(command: Command) -> Result<()> {
@@ -217,7 +215,8 @@ fn locate(ip: &str, config: Option<&Path>) -> Result<()> {
 
 async fn ask(node: &Admin, method: Method, path: &str) -> Result<Value> {
     let request = Request::builder().method(method).uri(path).body(Body::Empty)?;
-    let answer = exchange(&dialer(), &node.admin, request, Duration::from_secs(5))
+    let dialer = Dialer::new(Duration::from_secs(3));
+    let answer = exchange(&dialer, &node.admin, request, Duration::from_secs(5))
         .await
         .with_context(|| format!("{}: is the node running? give its --admin", node.admin))?;
     let status = answer.status();
@@ -229,14 +228,4 @@ async fn ask(node: &Admin, method: Method, path: &str) -> Result<Value> {
         return Ok(Value::Null);
     }
     Ok(serde_json::from_slice(&body)?)
-}
-
-/// A dialer for the few calls of a command.
-pub(crate) fn dialer() -> Dialer {
-    Dialer {
-        timeout: Duration::from_secs(3),
-        from: None,
-        pins: Arc::default(),
-        provider: Arc::new(rustls::crypto::ring::default_provider()),
-    }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::cli::dialer;
+use crate::app::stop;
 use crate::clock;
 use crate::upstream::Dialer;
 
@@ -48,7 +48,7 @@ pub async fn run(args: Args) -> Result<()> {
             None => std::future::pending().await,
         }
     };
-    let interrupted = crate::cli::signalled();
+    let interrupted = stop::signalled();
     let shown = show(&plan, &children, &mut screen, Duration::from_millis(args.every_ms));
     let ended = tokio::select! {
         ended = shown => ended,
@@ -78,7 +78,7 @@ async fn show(
     every: Duration,
 ) -> Result<()> {
     screen.introduce(plan, children)?;
-    let dialer: Dialer = dialer();
+    let dialer = Dialer::new(Duration::from_secs(3));
     watch::ready(plan, &dialer).await;
     let mut watcher = Watcher::new(plan);
     let mut ticks = tokio::time::interval(every.max(Duration::from_millis(100)));

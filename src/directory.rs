@@ -168,7 +168,12 @@ impl Directory {
         let Some(entry) = self.known.get_mut(&id) else { return };
         entry.failures = if answered { 0 } else { entry.failures.saturating_add(1) };
         let backoff = interval.saturating_mul(1 << entry.failures.min(6).saturating_sub(1));
-        let wait = if answered { interval } else { backoff };
+        // One failed check is a doubt, and looked into at once; then patience grows.
+        let wait = match (answered, entry.failures) {
+            (true, _) => interval,
+            (false, 1) => interval.min(RECHECK_AFTER),
+            (false, _) => backoff,
+        };
         self.schedule(id, now + wait.min(self.params.interval_longest));
         self.handle_timeout(now);
     }
@@ -278,6 +283,8 @@ fn order(id: OrchestratorId) -> u64 {
     id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
+/// A first failed check is repeated after this.
+const RECHECK_AFTER: Duration = Duration::from_secs(1);
 /// Traffic counts as recent for this long.
 const BUSY_FOR: Duration = Duration::from_secs(30);
 /// Longer than any check may take.

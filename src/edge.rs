@@ -8,6 +8,7 @@ pub mod apps;
 pub mod bindings;
 pub mod decisions;
 pub mod discover;
+pub mod enter;
 pub mod explain;
 pub mod job;
 pub mod listen;
@@ -17,6 +18,7 @@ pub mod refusal;
 pub mod relay;
 pub mod resolve;
 pub mod rewrite;
+pub mod route;
 pub mod slug;
 pub mod visit;
 
@@ -108,13 +110,21 @@ pub struct Gateway {
 pub async fn serve(gateway: &Arc<Gateway>, mut job: Job) -> Result<Response<Body>, ServeError> {
     let admitted = gateway.admit()?;
     let view = gateway.view();
-    loop {
-        let route = gateway.choose(&view, &mut job)?;
+    let refused = loop {
+        let route = match gateway.choose(&view, &mut job) {
+            Ok(route) => route,
+            Err(nobody) => break nobody,
+        };
         match gateway.open(&route, &mut job).await {
             Ok(answer) => return relay::relay(gateway, admitted, job, route, answer).await,
-            Err(refusal) => job.note(route, refusal)?,
+            Err(refusal) => match job.note(route, refusal) {
+                Ok(()) => {}
+                Err(end) => break end,
+            },
         }
-    }
+    };
+    relay::record_refused(gateway, admitted, &job, &refused);
+    Err(refused)
 }
 
 /// A request let in: its place among those under way, and its line in the journal.

@@ -52,7 +52,9 @@ impl Point {
             let delta = i64::from(self.axes[i]) - i64::from(other.axes[i]);
             (delta * delta) as u64
         };
-        let chord = (square(0) + square(1) + square(2)).isqrt().min(CHORD_MAX);
+        let squares = square(0) + square(1) + square(2);
+        // IEEE 754 fixes a square root to the bit, and it takes a third of an integer one.
+        let chord = ((squares as f64).sqrt() as u64).min(CHORD_MAX);
         let table = &*ARC_M;
         let (at, rest) = ((chord >> STEP_BITS) as usize, chord & (STEP - 1));
         let (low, high) = (u64::from(table[at]), u64::from(table[at + 1]));

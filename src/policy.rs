@@ -9,9 +9,11 @@ pub mod choose;
 pub mod decide;
 pub mod filter;
 pub mod rank;
+pub mod sample;
 
 pub use ask::{Ask, Caller, Observed, PathKind, Rules};
 pub use choose::{Decision, NoRoute, Seen, Verdict, choose};
 pub use decide::{Pick, decide};
 pub use filter::Exclusion;
 pub use rank::{examine, rank, step};
+pub use sample::to_measure;

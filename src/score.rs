@@ -5,7 +5,7 @@
 //! session. Everything is integer arithmetic over [`Inputs`], which a decision record keeps,
 //! so that a cost can be computed again, bit for bit, long after the request.
 
-use crate::unit::{Micros, Ppm, decayed};
+use crate::unit::{Decay, Micros, Ppm};
 
 /// What is known of one candidate at the moment of a choice: raw, before any arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -83,6 +83,17 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// Returns [`Inputs::expected`] of the inputs these come from.
+    pub(crate) fn expected(&self) -> Micros {
+        Micros(self.path_us) + Micros(self.queue_us) + Micros(self.service_us)
+    }
+
+    /// Returns these with the cost of failing at a rate of `failing`; see [`Inputs::terms`].
+    pub(crate) fn failing(self, failing: Ppm, alternative: Micros) -> Self {
+        let failing_us = (alternative + LOSS_BY_FAILURE).times_ppm(failing).0;
+        Self { failing_us, ..self }
+    }
+
     /// Returns the cost.
     pub fn total(&self) -> Micros {
         let parts = [self.path_us, self.queue_us, self.service_us, self.failing_us];
@@ -99,10 +110,9 @@ impl Inputs {
     /// added: `n·e^(-age/S) + rate·S·(1 - e^(-age/S))`. A raw count 5 s old at 85 % load is
     /// worse than no count at all.
     pub fn others_now_milli(&self) -> u64 {
-        let half_ms = (u64::from(self.holding_us) * LN_2_PER_MILLION / 1_000_000 / 1000).max(1);
-        let age_ms = u64::from(self.load_age_ms);
-        let kept = decayed(u64::from(self.others_milli), age_ms, half_ms);
-        let share_kept = decayed(1_000_000, age_ms, half_ms);
+        let half_ms = (u64::from(self.holding_us) * LN_2_PER_MILLION / 1_000_000_000).max(1);
+        let decay = Decay::after(u64::from(self.load_age_ms), half_ms);
+        let (kept, share_kept) = (decay.of(self.others_milli.into()), decay.of(1_000_000));
         let steady = u64::from(self.arrivals_milli) * u64::from(self.holding_us) / 1_000_000;
         kept + steady * (1_000_000 - share_kept) / 1_000_000
     }
@@ -127,17 +137,16 @@ impl Inputs {
     /// The mean of a Beta posterior whose prior weighs ten events at the fleet's own rate;
     /// counts are forgotten with a half-life of 30 s.
     pub fn failing(&self) -> Ppm {
-        let now = |milli: u32| {
-            decayed(u64::from(milli), u64::from(self.outcome_age_ms), OUTCOME_HALF_LIFE_MS)
-        };
-        let (bad, good) = (now(self.failures_milli), now(self.successes_milli));
+        let decay = Decay::after(u64::from(self.outcome_age_ms), OUTCOME_HALF_LIFE_MS);
+        let (bad, good) =
+            (decay.of(self.failures_milli.into()), decay.of(self.successes_milli.into()));
         let prior = u64::from(self.fleet.0) * PRIOR_EVENTS;
         Ppm(((prior + bad * 1000) * 1000 / (PRIOR_EVENTS * 1000 + bad + good)) as u32)
     }
 
     /// Returns the expected time to completion, were it not to fail.
     pub fn expected(&self) -> Micros {
-        let (path, queue, service) = self.times();
+        let (path, queue, service) = self.times(self.load_milli());
         Micros(path) + Micros(queue) + Micros(service)
     }
 
@@ -147,23 +156,41 @@ impl Inputs {
     /// `(1-p)·T + p·(T + alternative + loss)`: the time to notice a failure is taken as the
     /// time the answer would have needed.
     pub fn terms(&self, alternative: Micros) -> Terms {
-        let (path_us, queue_us, service_us) = self.times();
+        self.certain(self.load_milli()).failing(self.failing(), alternative)
+    }
+
+    /// Returns the parts of the cost, were it not to fail; `load_milli` is
+    /// [`Inputs::load_milli`], which is dear enough to be worked out once.
+    pub(crate) fn certain(&self, load_milli: u64) -> Terms {
+        let (path_us, queue_us, service_us) = self.times(load_milli);
         Terms {
             path_us,
             queue_us,
             service_us,
-            failing_us: (alternative + LOSS_BY_FAILURE).times_ppm(self.failing()).0,
+            failing_us: 0,
             price_us: u64::from(self.price_us),
             switch_us: u64::from(self.switch_us),
         }
     }
 
-    fn times(&self) -> (u64, u64, u64) {
+    /// Returns what no total of [`Self::terms`] is below: all but waiting and failing, which
+    /// take most of the arithmetic.
+    pub(crate) fn at_least(&self) -> Micros {
+        let path = u64::from(self.rtt_us) * u64::from(self.round_trips);
+        let rest = [self.service_us, self.price_us, self.switch_us];
+        Micros(path + rest.into_iter().map(u64::from).sum::<u64>())
+    }
+
+    fn times(&self, load_milli: u64) -> (u64, u64, u64) {
         let path = u64::from(self.rtt_us) * u64::from(self.round_trips);
         let service = u64::from(self.service_us);
         let capacity = u64::from(self.capacity_milli.max(1));
-        let over = (self.load_milli() + 1000).saturating_sub(capacity);
-        (path, u64::from(self.holding_us).saturating_mul(over) / capacity, service)
+        let over = (load_milli + 1000).saturating_sub(capacity);
+        let queue = match over {
+            0 => 0,
+            over => u64::from(self.holding_us).saturating_mul(over) / capacity,
+        };
+        (path, queue, service)
     }
 }
 

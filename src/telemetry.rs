@@ -70,6 +70,7 @@ fn describe() {
     gauge!("portolan_orchestrators_left_out", "Orchestrators named but not taken: table full.");
     gauge!("livepeer_ai_orchestrators_available_total", "Orchestrators that may be chosen.");
     gauge!("livepeer_current_sessions_total", "Sessions that live.");
+    gauge!("portolan_peers", "Peers, by standing of their link.");
     gauge!("portolan_connections", "Connections open, by listener.");
     gauge!("portolan_geoip_age_seconds", "Age of the address database.");
     histogram!("http_server_request_duration_seconds", "From a request's head to its answer's.");

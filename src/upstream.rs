@@ -36,6 +36,8 @@ pub struct Params {
     pub connections_max: u32,
     /// Idle connections kept to one orchestrator.
     pub idle_max: usize,
+    /// Idle connections kept to all orchestrators together.
+    pub idle_all_max: u32,
     /// How long an idle connection is kept: shorter than servers usually keep theirs.
     pub idle_for: Duration,
     /// How long an answer's head may take.
@@ -48,6 +50,7 @@ pub struct Upstream {
     params: Params,
     dialer: Dialer,
     origins: Mutex<BTreeMap<OrchestratorId, Arc<Origin>>>,
+    idle_all: Arc<AtomicU32>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -61,7 +64,12 @@ struct Origin {
 struct Idle {
     sender: SendRequest<Body>,
     since: Instant,
+    _counted: Counted,
 }
+
+/// One of the idle connections to all orchestrators; counted out when dropped.
+#[derive(Debug)]
+struct Counted(Arc<AtomicU32>);
 
 /// One connection, held for one request.
 #[derive(Debug)]
@@ -78,6 +86,8 @@ struct Place {
     origin: Arc<Origin>,
     gauge: Arc<Gauge>,
     idle_max: usize,
+    idle_all_max: u32,
+    idle_all: Arc<AtomicU32>,
 }
 
 /// Why a request brought no answer.
@@ -97,7 +107,8 @@ pub enum SendError {
 impl Upstream {
     /// Makes an upstream without connections.
     pub fn new(params: Params, dialer: Dialer) -> Self {
-        Self { params, dialer, origins: Mutex::default(), tasks: Mutex::default() }
+        let idle_all = Arc::default();
+        Self { params, dialer, origins: Mutex::default(), idle_all, tasks: Mutex::default() }
     }
 
     /// Returns the dialer, for checks.
@@ -117,12 +128,16 @@ impl Upstream {
             origin: Arc::clone(origin),
             gauge: Arc::clone(gauge),
             idle_max: self.params.idle_max,
+            idle_all_max: self.params.idle_all_max,
+            idle_all: Arc::clone(&self.idle_all),
         };
         while let Some(mut idle) = origin.take_idle(gauge) {
             // A place is held from here on, also while a dead connection is dropped.
             let place = place(&origin);
             let fresh = clock::now().saturating_duration_since(idle.since) < self.params.idle_for;
-            if fresh && idle.sender.ready().await.is_ok() {
+            // One whose last request is still being sent may never be ready.
+            let ready = tokio::time::timeout(READY_WITHIN, idle.sender.ready());
+            if fresh && matches!(ready.await, Ok(Ok(()))) {
                 return Ok(Lease { sender: idle.sender, place, warm: true });
             }
         }
@@ -149,6 +164,18 @@ impl Upstream {
         let mut origins = lock(&self.origins);
         let fresh = || Arc::new(Origin { idle: Mutex::default(), open: AtomicU32::new(0) });
         Arc::clone(origins.entry(id).or_insert_with(fresh))
+    }
+
+    /// Closes idle connections that were not used for their time.
+    pub fn sweep(&self, now: Instant) {
+        let origins: Vec<Arc<Origin>> = lock(&self.origins).values().cloned().collect();
+        for origin in origins {
+            let mut idle = lock(&origin.idle);
+            let before = idle.len();
+            let fresh = |at: Instant| now.saturating_duration_since(at) < self.params.idle_for;
+            idle.retain(|it| fresh(it.since) && !it.sender.is_closed());
+            origin.open.fetch_sub((before - idle.len()) as u32, Ordering::AcqRel);
+        }
     }
 
     /// Forgets an orchestrator that left the directory.
@@ -201,13 +228,28 @@ impl Lease {
         }
         let Self { sender, place, warm: _ } = self;
         let mut idle = lock(&place.origin.idle);
-        if idle.len() < place.idle_max {
-            idle.push(Idle { sender, since: now });
+        let counted = Counted::new(&place.idle_all);
+        let room = place.idle_all.load(Ordering::Relaxed) <= place.idle_all_max;
+        if idle.len() < place.idle_max && room {
+            idle.push(Idle { sender, since: now, _counted: counted });
             place.gauge.set_warm(idle.len() as u32);
             // The idle connection keeps the place.
             place.origin.open.fetch_add(1, Ordering::AcqRel);
         }
         drop(idle);
+    }
+}
+
+impl Counted {
+    fn new(all: &Arc<AtomicU32>) -> Self {
+        all.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(all))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -221,6 +263,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// An idle connection that is not ready at once is not waited for.
+const READY_WITHIN: Duration = Duration::from_millis(10);
 /// Header fields taken from an orchestrator.
 const HEADERS_MAX: usize = 128;
 /// Bytes a connection buffers while reading a head; longer heads are refused.

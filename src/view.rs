@@ -18,9 +18,9 @@ use crate::score::FLEET_FAILING_MAX;
 use crate::unit::{Country, Ppm};
 
 pub use column::Column;
-pub use index::{Index, List, Member};
+pub use index::{Index, List};
 pub use outcome::Gauge;
-pub use row::{Offer, Row, Runner, Standing};
+pub use row::{Member, Offer, Prior, Row, Runner, Standing};
 
 /// A capability: one interned key, `pipeline/model`, a BYOC name or a live-runner app id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -179,15 +179,23 @@ impl View {
         let mut rows = self.rows.clone();
         let mut slots = Arc::clone(&self.slots);
         let mut changed = Vec::with_capacity(changes.len());
+        // Places left by others, so that coming and going does not grow the table.
+        let mut free = (0_u32..).zip(&self.rows).filter(|(_, row)| row.is_none());
         for (id, row) in changes {
-            let slot = match self.slots.get(&id).or_else(|| slots.get(&id)) {
-                Some(slot) => *slot,
-                None if row.is_none() => continue,
-                None => {
-                    let slot = Slot(rows.len() as u32);
-                    rows.push(None);
-                    Arc::make_mut(&mut slots).insert(id, slot);
+            let slot = match (slots.get(&id).copied(), &row) {
+                (Some(slot), Some(_)) => slot,
+                (Some(slot), None) => {
+                    Arc::make_mut(&mut slots).remove(&id);
                     slot
+                }
+                (None, None) => continue,
+                (None, Some(_)) => {
+                    let slot = free.next().map_or(rows.len() as u32, |(slot, _)| slot);
+                    if slot as usize == rows.len() {
+                        rows.push(None);
+                    }
+                    Arc::make_mut(&mut slots).insert(id, Slot(slot));
+                    Slot(slot)
                 }
             };
             let before = std::mem::replace(&mut rows[slot.0 as usize], row);
@@ -234,6 +242,12 @@ impl View {
     /// Returns the ranked candidates of a capability for work relayed by this node.
     pub fn relayed(&self, capability: CapabilityId) -> &[Member] {
         self.index.relayed(capability)
+    }
+
+    /// Returns what is assumed of an orchestrator before anything is known of it itself.
+    pub fn prior(&self, capability: CapabilityId) -> Prior {
+        let unknown = Prior { failing: self.fleet, service: column::SERVICE_DEFAULT };
+        self.column(capability).map_or(unknown, |column| column.prior(self.fleet))
     }
 
     /// Returns the whole index of a capability, for the scan beyond a short list.

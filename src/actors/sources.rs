@@ -18,6 +18,8 @@ use crate::uri::ServiceUri;
 pub struct Fetch {
     /// Where.
     pub url: ServiceUri,
+    /// Its query, without the `?`; may hold a secret and is never logged.
+    pub query: Option<String>,
     /// What it answers.
     pub kind: Kind,
     /// How often it is read.
@@ -53,7 +55,7 @@ pub(crate) async fn poll(fetch: Fetch, shared: Arc<Shared>, directory: ActorRef<
 }
 
 async fn read(from: &Fetch, shared: &Shared) -> Result<Vec<Named>, FetchError> {
-    let body = fetch(shared.upstream.dialer(), &from.url, TIMEOUT).await?;
+    let body = fetch(shared.upstream.dialer(), &from.url, from.query.as_deref(), TIMEOUT).await?;
     let list: Discovery = match from.kind {
         Kind::Webhook => parse_webhook(&body),
         Kind::Discovery => parse_discovery(&body),

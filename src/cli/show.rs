@@ -208,9 +208,9 @@ pub(super) fn sessions(found: &Value, json: bool) -> Result<()> {
 }
 
 fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+    match value.as_str() {
+        Some(text) => text.to_owned(),
+        None if value.is_null() => "-".to_owned(),
+        None => value.to_string(),
     }
 }

@@ -43,6 +43,8 @@ pub(super) const ATTEMPTS: usize = 4;
 pub(super) const CONNECTIONS_EACH: u32 = 256;
 /// Idle connections kept to one.
 pub(super) const IDLE_EACH: usize = 16;
+/// Idle connections kept to all: those with traffic, at 23 KB each about 12 MB.
+pub(super) const IDLE_ALL: u32 = 512;
 /// Go closes idle connections after two minutes or later.
 pub(super) const IDLE_FOR: Duration = Duration::from_secs(60);
 /// Connections of clients.
@@ -59,8 +61,6 @@ pub(super) const DRAIN: Duration = Duration::from_secs(30);
 pub(super) const SOURCE_EVERY: Duration = Duration::from_secs(60);
 /// Places of an orchestrator that tells none: go-livepeer's own default.
 pub(super) const CAPACITY: u32 = 10;
-/// Time to the first byte, until something is learned.
-pub(super) const SERVICE: Duration = Duration::from_millis(200);
 /// One would wait a fifth of a second to save one cent.
 pub(super) const WAIT_PER_CENT: Duration = Duration::from_millis(200);
 /// What one ether is taken to cost, in US dollars.

@@ -179,13 +179,15 @@ impl Reader {
         let mut sources = Vec::with_capacity(listed.len());
         for (at, it) in listed.iter().enumerate() {
             let remedy = "such as \"https://host/discover-orchestrators\"";
-            let url = self.parse::<ServiceUri>(&format!("source[{at}].url"), &it.url, remedy);
+            let (base, query) = it.url.split_once('?').unwrap_or((&it.url, ""));
+            let url = self.parse::<ServiceUri>(&format!("source[{at}].url"), base, remedy);
+            let query = Some(query.to_owned()).filter(|it| !it.is_empty());
             let every = seconds(it.every_s, defaults::SOURCE_EVERY).max(Duration::from_secs(1));
             let kind = match it.kind {
                 SourceKind::Webhook => Kind::Webhook,
                 SourceKind::Discovery => Kind::Discovery,
             };
-            sources.extend(url.map(|url| Fetch { url, kind, every }));
+            sources.extend(url.map(|url| Fetch { url, query, kind, every }));
         }
         sources
     }
@@ -310,7 +312,6 @@ fn orchestrator_params(policy: &file::Policy) -> orchestrator::Params {
         slow_start: defaults::SLOW_START,
         offers: orchestrator::offer::Params {
             capacity: defaults::CAPACITY,
-            service: defaults::SERVICE,
             session: defaults::SESSION_HOLDS,
             wait_per_cent: millis(policy.wait_ms_per_cent, defaults::WAIT_PER_CENT),
             ether_cents: policy.ether_usd.unwrap_or(defaults::ETHER_USD).saturating_mul(100),
@@ -322,6 +323,7 @@ fn upstream_params(upstream: &file::Upstream) -> upstream::Params {
     upstream::Params {
         connections_max: upstream.connections.unwrap_or(defaults::CONNECTIONS_EACH).max(1),
         idle_max: defaults::IDLE_EACH,
+        idle_all_max: defaults::IDLE_ALL,
         idle_for: defaults::IDLE_FOR,
         head_timeout: millis(upstream.head_timeout_ms, defaults::HEAD_TIMEOUT),
     }

@@ -68,6 +68,29 @@ fn one_orchestrator_is_listed_once_however_it_is_spelt() {
     );
 }
 
+/// Every example of the README is a configuration, or a part of one.
+#[test]
+fn the_readme_shows_what_can_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["ca.pem", "fra-1.pem", "fra-1.key", "ticket.key"] {
+        std::fs::write(folder.path().join(name), "").unwrap();
+    }
+    let readme = include_str!("../../README.md");
+    let blocks = readme.split("```toml\n").skip(1).map(|it| it.split("```").next().unwrap());
+    let mut n_blocks = 0;
+    for block in blocks {
+        let whole =
+            if block.contains("[node]") { block.to_owned() } else { format!("{LEAST}{block}") };
+        let path = folder.path().join("node.toml");
+        std::fs::write(&path, &whole).unwrap();
+        if let Err(error) = Config::load(&path) {
+            panic!("{error}\nin:\n{block}");
+        }
+        n_blocks += 1;
+    }
+    assert!(n_blocks >= 4, "{n_blocks} examples");
+}
+
 proptest! {
     #[test]
     fn any_text_is_a_configuration_or_a_complaint(text in ".{0,300}") {

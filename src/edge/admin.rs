@@ -121,7 +121,7 @@ async fn orchestrators(State(admin): State<Admin>) -> axum::Json<Value> {
                     "mode": offer.runner.as_ref().map(|it| it.mode),
                     "capacity": f64::from(offer.capacity_milli) / 1000.0,
                     "others": f64::from(offer.others_milli) / 1000.0,
-                    "service_ms": offer.service.as_ms(),
+                    "service_ms": offer.service.map(|it| it.as_ms()),
                     "price_wei": offer.price_wei.map(|it| it.to_string()),
                 })
             })
@@ -186,7 +186,7 @@ fn session(entry: &Entry, now: std::time::Instant) -> Value {
 }
 
 async fn end_session(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
-    tell_session(&admin, &id, |key| sessions::Msg::End(key))
+    tell_session(&admin, &id, sessions::Msg::End)
 }
 
 async fn drain_session(

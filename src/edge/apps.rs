@@ -12,6 +12,7 @@ use hyper::body::{Body as _, Incoming};
 
 use crate::clock;
 use crate::edge::job::{Job, JobBody, Work};
+use crate::edge::open::unknown;
 use crate::edge::refusal::{ServeError, json};
 use crate::edge::relay::clean;
 use crate::edge::slug::Slug;
@@ -21,6 +22,7 @@ use crate::id::OrchestratorId;
 use crate::livepeer::bind;
 use crate::session::State;
 use crate::session::table::Opening;
+use crate::trace::passable_state;
 use crate::upstream::Body;
 use crate::view::row::{Mode, Runner, Standing};
 
@@ -118,6 +120,10 @@ pub(crate) fn job(
     if let Ok(value) = visit.trace.to_string().parse() {
         headers.insert("traceparent", value);
     }
+    let state = headers.get("tracestate").map(|it| passable_state(it.as_bytes()).is_some());
+    if state == Some(false) {
+        headers.remove("tracestate");
+    }
     let body = JobBody::Unread(body, length);
     let mut job = Job::new(visit, work, headers, body);
     job.upgrade = upgrade;
@@ -153,7 +159,7 @@ fn work(
     }
     let view = gateway.view();
     let capability =
-        view.capabilities.number(&slug.app).ok_or_else(|| ServeError::Unknown(slug.app.clone()))?;
+        view.capabilities.number(&slug.app).ok_or_else(|| unknown(&view, &slug.app))?;
     let app = Arc::clone(view.capabilities.name(capability));
     Ok(Work::New { app, capability, variant: slug.variant, mode, query, bound })
 }

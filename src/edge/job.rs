@@ -10,8 +10,8 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use metrics::counter;
 
-use crate::edge::open::{Refusal, Route, Why};
 use crate::edge::refusal::ServeError;
+use crate::edge::route::{Refusal, Route, Why};
 use crate::edge::visit::Visit;
 use crate::id::{DecisionId, OrchestratorId};
 use crate::ticket::Ticket;

@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::edge::Gateway;
+use crate::edge::enter;
 use crate::edge::locate::Connection;
-use crate::edge::visit;
 
 /// The bounds of a listener.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,7 @@ pub async fn serve_public(
             let service = service_fn(|request| {
                 let (gateway, connection) = (Arc::clone(&gateway), Arc::clone(&connection));
                 async move {
-                    Ok::<_, Infallible>(visit::answer(gateway, connection, request).await)
+                    Ok::<_, Infallible>(enter::answer(gateway, connection, request).await)
                 }
             });
             let served = builder(&params).serve_connection(TokioIo::new(tcp), service);

@@ -13,128 +13,14 @@ use crate::edge::Gateway;
 use crate::edge::decisions::Record;
 use crate::edge::job::{Job, JobBody, Work, says_full};
 use crate::edge::refusal::ServeError;
-use crate::id::OrchestratorId;
+use crate::edge::route::{Attempt, Exchange, Opened, Refusal, Route, Why};
 use crate::policy::{Ask, PathKind, choose};
 use crate::unit::Micros;
 use crate::upstream::{Body, ConnectError, Lease, SendError};
 use crate::view::View;
 use crate::view::column::COLD_ROUND_TRIPS;
-use crate::view::outcome::{Gauge, Outcome};
+use crate::view::outcome::Outcome;
 use crate::view::row::{Mode, Row, Standing};
-
-/// Where a request goes.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// The orchestrator.
-    pub row: Arc<Row>,
-    /// Position of the offer in its row.
-    pub offer: u8,
-    /// Path and query there.
-    pub path: String,
-}
-
-/// An orchestrator's answer whose head is here, and the attempt it ends.
-#[derive(Debug)]
-pub struct Opened {
-    /// The exchange.
-    pub exchange: Exchange,
-    /// The attempt, counted in until it is counted out.
-    pub attempt: Attempt,
-}
-
-/// A request sent and the head of its answer.
-#[derive(Debug)]
-pub struct Exchange {
-    /// The answer.
-    pub response: Response<Incoming>,
-    /// The connection it comes over.
-    pub lease: Lease,
-    /// What connecting took; next to nothing on a warm connection.
-    pub connecting: Duration,
-    /// From the request sent to the head of the answer.
-    pub waiting: Duration,
-}
-
-/// Why an orchestrator did not serve a request. The client saw nothing of it.
-#[derive(Debug, thiserror::Error)]
-#[error("{said}")]
-pub struct Refusal {
-    /// Whose doing it is.
-    pub why: Why,
-    /// Whether the request, or a part of it, may have been processed.
-    pub processed: bool,
-    /// What happened, for people.
-    pub said: String,
-}
-
-/// Whose doing a refusal is.
-#[derive(Debug)]
-pub enum Why {
-    /// It is full.
-    Full,
-    /// It is broken, or cannot be reached.
-    Broken,
-    /// It did not answer in time.
-    Silent,
-    /// It does not offer that any more.
-    Stale,
-    /// The client's own.
-    Client(ServeError),
-}
-
-impl Why {
-    /// Returns a name for metrics.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Broken => "broken",
-            Self::Silent => "silent",
-            Self::Stale => "stale",
-            Self::Client(_) => "client",
-        }
-    }
-}
-
-/// An attempt counted in at an orchestrator; counted out when it ends, however it ends.
-#[derive(Debug)]
-pub struct Attempt {
-    gauge: Arc<Gauge>,
-    counted: bool,
-    probe: bool,
-    outcome: Outcome,
-}
-
-impl Attempt {
-    fn begin(row: &Row, counted: bool) -> Option<Self> {
-        let probe = row.standing == Standing::Probation;
-        if probe && !row.gauge.take_probe() {
-            return None;
-        }
-        if counted {
-            row.gauge.begin();
-        }
-        let gauge = Arc::clone(&row.gauge);
-        Some(Self { gauge, counted, probe, outcome: Outcome::Neutral })
-    }
-
-    /// Sets how it will be counted out.
-    pub fn will_end(&mut self, outcome: Outcome) {
-        self.outcome = outcome;
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        if self.probe {
-            self.gauge.end_probe();
-        }
-        if self.counted {
-            self.gauge.end(self.outcome);
-        } else if self.outcome == Outcome::Failed {
-            self.gauge.fail_late();
-        }
-    }
-}
 
 impl Gateway {
     /// Returns where `job` goes next.
@@ -184,7 +70,7 @@ impl Gateway {
         let decision = match chosen {
             Ok(decision) => decision,
             Err(no_route) if no_route.excluded.is_empty() => {
-                return Err(ServeError::Unknown(app.to_string()));
+                return Err(unknown(view, &app));
             }
             Err(no_route) => return Err(job.nobody_left().unwrap_or(no_route.into())),
         };
@@ -281,6 +167,18 @@ impl Gateway {
     }
 }
 
+/// Nobody offers an app: never, or not as far as is known yet.
+pub(crate) fn unknown(view: &View, app: &str) -> ServeError {
+    let unheard = view.version == 0
+        || view
+            .rows()
+            .any(|(_slot, row)| row.standing == Standing::Unknown && row.last_failure.is_none());
+    match unheard {
+        true => ServeError::NotYet(app.to_owned()),
+        false => ServeError::Unknown(app.to_owned()),
+    }
+}
+
 fn request(route: &Route, job: &Job, body: Body) -> Result<Request<Body>, Refusal> {
     let mut request = Request::new(body);
     *request.method_mut() = job.visit.method.clone();
@@ -292,16 +190,6 @@ fn request(route: &Route, job: &Job, body: Body) -> Result<Request<Body>, Refusa
     let authority = authority.map_err(|bad| Refusal::unprocessed(Why::Broken, &bad.to_string()))?;
     request.headers_mut().insert(header::HOST, authority);
     Ok(request)
-}
-
-impl Refusal {
-    fn unprocessed(why: Why, said: &str) -> Self {
-        Self { why, processed: false, said: said.to_owned() }
-    }
-
-    fn client(error: ServeError) -> Self {
-        Self { said: error.to_string(), why: Why::Client(error), processed: false }
-    }
 }
 
 /// Passes an answer on, or turns it into a refusal when somebody else may do better.
@@ -346,12 +234,5 @@ fn outcome(route: &Route, exchange: &Exchange, job: &Job) -> Outcome {
             let service = Micros::from(exchange.waiting).0.saturating_sub(route.row.link.rtt.0);
             Outcome::Served { service: Micros(service), offer: route.offer }
         }
-    }
-}
-
-impl Route {
-    /// Returns the id of its orchestrator.
-    pub fn orchestrator(&self) -> OrchestratorId {
-        self.row.id
     }
 }

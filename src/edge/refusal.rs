@@ -40,6 +40,9 @@ pub enum ServeError {
     /// The node is stopping.
     #[error("this node is stopping; try another one")]
     Draining,
+    /// Not everybody was heard of since the start.
+    #[error("nobody is known to offer {0} yet, but not everybody was asked; try again in a second")]
+    NotYet(String),
     /// Nobody offers what was asked for.
     #[error("nobody offers {0}; GET /discovery lists what is offered")]
     Unknown(String),
@@ -76,6 +79,7 @@ impl ServeError {
             Self::JournalFull => (StatusCode::SERVICE_UNAVAILABLE, "journal-full", Some(1)),
             Self::SessionsFull => (StatusCode::SERVICE_UNAVAILABLE, "sessions-full", Some(5)),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", Some(1)),
+            Self::NotYet(_) => (StatusCode::SERVICE_UNAVAILABLE, "not-yet", Some(1)),
             Self::Unknown(_) => (StatusCode::NOT_FOUND, "unknown-app", None),
             Self::NoRoute(_) => (StatusCode::SERVICE_UNAVAILABLE, "no-route", Some(2)),
             Self::Ticket(_) => (StatusCode::NOT_FOUND, "ticket", None),

@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::edge::job::{Job, Work};
-use crate::edge::open::{Attempt, Exchange, Opened, Route};
 use crate::edge::refusal::ServeError;
 use crate::edge::rewrite::Rewriter;
+use crate::edge::route::{Attempt, Exchange, Opened, Route};
 use crate::edge::{Admitted, Gateway, explain};
 use crate::id::{DecisionId, OrchestratorId};
 use crate::journal::UsageRecord;
@@ -41,7 +41,7 @@ pub(crate) async fn relay(
         admitted,
         attempt,
         session,
-        usage: usage(gateway, &job, &route, status),
+        usage: usage(gateway, &job, Some(&route), status),
         started: job.visit.started,
         lease: None,
     };
@@ -76,8 +76,8 @@ async fn reserved(
     let (parts, body) = whole(exchange, &mut note).await?;
     let Ok(found) = rewriter(gateway, job, route).reserved(&body) else {
         // Whatever this is, it is no session: a broken orchestrator, not a broken client.
-        note.attempt.will_end(Outcome::Failed);
-        note.usage.end = "refused";
+        note.usage.status = StatusCode::BAD_GATEWAY.as_u16();
+        Box::new(note).ended(End::Cut);
         let said = "the orchestrator's answer is not a reserved session".to_owned();
         return Err(ServeError::Failed(said));
     };
@@ -274,7 +274,16 @@ fn mark(gateway: &Gateway, job: &Job, route: &Route, timing: &str, headers: &mut
     }
 }
 
-fn usage(gateway: &Gateway, job: &Job, route: &Route, status: StatusCode) -> UsageRecord {
+/// Writes down work that nobody served.
+pub(crate) fn record_refused(gateway: &Gateway, admitted: Admitted, job: &Job, error: &ServeError) {
+    let mut usage = usage(gateway, job, None, error.status());
+    usage.attempts = job.tried.len() as u32;
+    usage.duration_us = usage.ttfb_us;
+    usage.end = "refused";
+    admitted.slot.write(usage);
+}
+
+fn usage(gateway: &Gateway, job: &Job, route: Option<&Route>, status: StatusCode) -> UsageRecord {
     let located = &job.visit.located;
     let (capability, session) = match &job.work {
         Work::New { app, .. } => (Some(Arc::clone(app)), None),
@@ -292,8 +301,8 @@ fn usage(gateway: &Gateway, job: &Job, route: &Route, status: StatusCode) -> Usa
         route: job.work.template().into(),
         status: status.as_u16(),
         capability,
-        orchestrator: Some(route.row.id),
-        region: Some(gateway.view().atlas.name(route.row.region)),
+        orchestrator: route.map(|it| it.row.id),
+        region: route.map(|it| gateway.view().atlas.name(it.row.region)),
         home: located.home,
         country: located.caller.place.country,
         attempts: job.tried.len() as u32 + 1,

@@ -111,13 +111,15 @@ fn guess(home: &Point, point: Option<&Point>, told: &[Told]) -> Link {
 
 /// Returns the mean of the logarithms of measured over expected round trips, held towards
 /// "as expected" as if one node had measured just that: a single node's view must not
-/// decide alone.
+/// decide alone. What is measured from next door says nothing of the way across an ocean.
 fn reach(measured: &[(u32, Micros)]) -> i16 {
+    let far = measured.iter().filter(|(metres, _rtt)| *metres >= REACH_FROM_M);
+    let far: Vec<&(u32, Micros)> = far.collect();
     let ratio = |(metres, rtt): &(u32, Micros)| {
         i64::from(log2_q10(rtt.0.max(1)) - log2_q10(expected_rtt(*metres).0))
     };
-    let sum: i64 = measured.iter().map(ratio).sum();
-    let mean = sum / (measured.len() as i64 + 1);
+    let sum: i64 = far.iter().map(|it| ratio(it)).sum();
+    let mean = sum / (far.len() as i64 + 1);
     mean.clamp(-REACH_MAX, REACH_MAX) as i16
 }
 
@@ -203,6 +205,8 @@ impl Tally {
 const SAMPLES: usize = 8;
 /// and for how long.
 const SAMPLES_FOR: Duration = Duration::from_secs(600);
+/// Below this distance the fixed part of a round trip outweighs the rest.
+const REACH_FROM_M: u32 = 300_000;
 /// A fourfold difference from what distance lets one expect is as far as a factor goes.
 const REACH_MAX: i64 = 2 * 1024;
 /// Half of the arrivals seen are forgotten in this time.

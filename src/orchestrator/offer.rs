@@ -20,8 +20,6 @@ use crate::view::row::{Mode, Offer, Runner};
 pub struct Params {
     /// Places of an orchestrator that tells none.
     pub capacity: u32,
-    /// Time to the first byte of a request's answer.
-    pub service: Duration,
     /// How long a session keeps its place.
     pub session: Duration,
     /// How long the operator would wait to save one cent; zero leaves price out.
@@ -169,14 +167,13 @@ impl Offers {
             let said = (share(in_flight * 1000), told_at);
             let (others, load_at) = seen.max(said);
             let mode = learned.runner.as_ref().map(|it| it.mode);
-            let service = learned.service.unwrap_or(self.params.service.into());
             Some(Offer {
                 capability: intern(&learned.name)?,
                 runner: learned.runner.clone(),
-                service,
+                service: learned.service,
                 holding: match mode {
                     Some(Mode::Persistent) => self.params.session.into(),
-                    Some(Mode::SingleShot) | None => service,
+                    Some(Mode::SingleShot) | None => Micros::ZERO,
                 },
                 capacity_milli: u32::try_from((capacity * ramp / 1000).max(1000))
                     .unwrap_or(u32::MAX),

@@ -18,7 +18,6 @@ fn params() -> Params {
         slow_start: Duration::from_secs(30),
         offers: offer::Params {
             capacity: 8,
-            service: Duration::from_millis(200),
             session: Duration::from_secs(60),
             wait_per_cent: Duration::from_millis(200),
             ether_cents: 300_000,
@@ -116,7 +115,7 @@ fn what_was_learned_survives_the_next_advert() {
     let times = vec![(0, Micros::from_ms(900))];
     it.handle_outcomes(now, &Drained { started: 1, successes: 1, times, ..Drained::default() });
     it.handle_check(now, answer(40, vec![echo(10, 5)]));
-    assert_eq!(row(&it, now).offers[0].service, Micros::from_ms(900));
+    assert_eq!(row(&it, now).offers[0].service, Some(Micros::from_ms(900)));
 }
 
 #[test]
@@ -157,7 +156,18 @@ fn a_peers_round_trip_and_load_enter_the_row() {
     assert!(prior > Micros::from_ms(15));
     assert_eq!((row.link.rtt, row.link.evidence), (Micros::from_ms(15), Evidence::Peer));
     assert_eq!(row.offers[0].others_milli, 2_000);
-    assert!(row.reach < 0, "measured below what distance lets one expect");
+    assert_eq!(row.reach, 0, "next door says nothing of far paths");
+}
+
+#[test]
+fn what_peers_measure_from_afar_shifts_what_is_expected() {
+    let (now, mut it) = fresh();
+    it.handle_check(now, Ok(Answer { runners: Some(vec![echo(4, 0)]), ..Answer::default() }));
+    let before = row(&it, now).expected_from(&point(90.0)).0;
+    let far = Told { peer_point: Some(point(60.0)), ..told("b", now, 60, 0) };
+    it.handle_told(now, vec![far]);
+    assert!(row(&it, now).reach < 0);
+    assert!(row(&it, now).expected_from(&point(90.0)).0 < before);
 }
 
 #[test]

@@ -86,15 +86,9 @@ pub fn choose(
     let scanned = found.inputs.len() < ENOUGH && scan(view, &mut found, &live, ask, now);
     let running = ask.running.and_then(|running| found.position(running.on));
     let Some(pick) = decide(&found.inputs, running, draw) else { return Err(found.no_route()) };
-    let mut terms = pick.terms.into_iter();
-    for seen in &mut found.seen {
-        if let Verdict::Eligible { terms: parts, .. } = &mut seen.verdict {
-            *parts = terms.next().unwrap_or_default();
-        }
-    }
     Ok(Decision {
-        chosen: found.at[pick.chosen],
-        seen: found.seen,
+        chosen: found.at(pick.chosen),
+        seen: found.seen(&pick.terms),
         band: pick.band,
         draw,
         scanned,
@@ -114,6 +108,7 @@ pub struct Live {
 }
 
 impl From<&Gauge> for Live {
+    #[inline]
     fn from(gauge: &Gauge) -> Self {
         Self { in_flight: gauge.in_flight(), warm: gauge.warm() > 0, probing: gauge.is_probing() }
     }
@@ -127,20 +122,22 @@ impl Decision {
 }
 
 /// Returns the path of `ask` to `row`, as it is known now.
+#[inline]
 pub(crate) fn path(row: &Row, live: Live, ask: &Ask<'_>) -> Path {
     let (rtt, evidence, at) = match ask.path {
         PathKind::Relayed => (row.link.rtt, row.link.evidence, row.link.at),
         PathKind::Direct => {
-            let observed = ask.caller.observed.iter().find(|it| it.orchestrator == row.id);
-            let (expected, evidence) = row.expected_from(&ask.caller.place.point);
-            match observed {
+            let mut observed = ask.caller.observed.iter();
+            match observed.find(|it| it.orchestrator == row.id) {
                 Some(own) => (own.rtt, Evidence::Own, None),
-                // A guess never competes at face value with a measurement: of many guesses
-                // the least is too good to be true.
-                None if !ask.caller.observed.is_empty() => {
-                    (Micros(expected.0.saturating_mul(GUESS_CHARGE)), evidence, None)
+                None => {
+                    let (expected, evidence) = row.expected_from(&ask.caller.place.point);
+                    // A guess never competes at face value with a measurement: of many
+                    // guesses the least is too good to be true.
+                    let is_rated = !ask.caller.observed.is_empty();
+                    let charge = if is_rated { GUESS_CHARGE } else { 1 };
+                    (Micros(expected.0.saturating_mul(charge)), evidence, None)
                 }
-                None => (expected, evidence, None),
             }
         }
     };
@@ -158,23 +155,29 @@ pub(crate) fn path(row: &Row, live: Live, ask: &Ask<'_>) -> Path {
 
 /// What was found so far.
 struct Found {
-    seen: Vec<Seen>,
+    looked: Vec<Looked>,
     inputs: Vec<Inputs>,
-    /// Where in `seen` each of `inputs` stands.
-    at: Vec<usize>,
     beyond: std::collections::BTreeMap<Exclusion, usize>,
+}
+
+/// One candidate that was looked at.
+struct Looked {
+    orchestrator: OrchestratorId,
+    member: Member,
+    /// Where in [`Found::inputs`] it stands, or why it does not.
+    end: Result<usize, Exclusion>,
 }
 
 impl Found {
     fn with_capacity(count: usize) -> Self {
         Self {
-            seen: Vec::with_capacity(count),
+            looked: Vec::with_capacity(count),
             inputs: Vec::with_capacity(count),
-            at: Vec::with_capacity(count),
             beyond: std::collections::BTreeMap::new(),
         }
     }
 
+    #[inline]
     fn look(
         &mut self,
         view: &View,
@@ -184,24 +187,40 @@ impl Found {
         now: Instant,
     ) {
         let Some((row, offer)) = resolve(view, member) else { return };
-        let verdict = judge(view, row, offer, live, ask, now);
-        if let Verdict::Eligible { inputs, .. } = verdict {
+        let end = judge(view, row, offer, live, ask, now).map(|inputs| {
             self.inputs.push(inputs);
-            self.at.push(self.seen.len());
-        }
-        self.seen.push(Seen { orchestrator: row.id, member, verdict });
+            self.inputs.len() - 1
+        });
+        self.looked.push(Looked { orchestrator: row.id, member, end });
     }
 
+    /// Returns the position in [`Self::inputs`] of the first offer of `orchestrator` there.
     fn position(&self, orchestrator: OrchestratorId) -> Option<usize> {
-        self.at.iter().position(|at| self.seen[*at].orchestrator == orchestrator)
+        let mut of_it = self.looked.iter().filter(|it| it.orchestrator == orchestrator);
+        of_it.find_map(|it| it.end.ok())
+    }
+
+    /// Returns the position in [`Self::looked`] of a position in [`Self::inputs`].
+    fn at(&self, eligible: usize) -> usize {
+        self.looked.iter().position(|it| it.end == Ok(eligible)).unwrap_or_default()
+    }
+
+    /// Returns everyone looked at, with the `terms` of those that are eligible.
+    fn seen(&self, terms: &[Terms]) -> Vec<Seen> {
+        let seen = |it: &Looked| {
+            let verdict = match it.end {
+                Ok(at) => Verdict::Eligible { inputs: self.inputs[at], terms: terms[at] },
+                Err(reason) => Verdict::Excluded(reason),
+            };
+            Seen { orchestrator: it.orchestrator, member: it.member, verdict }
+        };
+        self.looked.iter().map(seen).collect()
     }
 
     fn no_route(self) -> NoRoute {
         let mut counts = self.beyond;
-        for seen in &self.seen {
-            if let Verdict::Excluded(reason) = seen.verdict {
-                *counts.entry(reason).or_default() += 1;
-            }
+        for reason in self.looked.iter().filter_map(|it| it.end.err()) {
+            *counts.entry(reason).or_default() += 1;
         }
         let mut excluded: Vec<_> = counts.into_iter().collect();
         excluded.sort_by_key(|(reason, count)| (std::cmp::Reverse(*count), *reason));
@@ -218,21 +237,22 @@ fn scan(
     now: Instant,
 ) -> bool {
     let Some(column) = view.column(ask.capability) else { return false };
-    if column.members().len() == found.seen.len() {
+    if column.members().len() == found.looked.len() {
         return false;
     }
     let listed: std::collections::BTreeSet<Member> =
-        found.seen.iter().map(|it| it.member).collect();
+        found.looked.iter().map(|it| it.member).collect();
     let mut best: Vec<(Micros, Member)> = Vec::new();
     let mut consider = |member: Member| {
         let Some((row, offer)) = resolve(view, member) else { return };
         match judge(view, row, offer, live, ask, now) {
-            Verdict::Excluded(reason) => *found.beyond.entry(reason).or_default() += 1,
-            Verdict::Eligible { inputs, .. } => {
-                let cost = inputs.terms(Micros::ZERO).total();
-                if best.len() == SCAN_KEEP && best[SCAN_KEEP - 1].0 <= cost {
+            Err(reason) => *found.beyond.entry(reason).or_default() += 1,
+            Ok(inputs) => {
+                let limit = best.get(SCAN_KEEP - 1).map(|worst| worst.0);
+                if limit.is_some_and(|limit| inputs.at_least() >= limit) {
                     return;
                 }
+                let cost = inputs.terms(Micros::ZERO).total();
                 let at = best.partition_point(|held| *held < (cost, member));
                 best.insert(at, (cost, member));
                 best.truncate(SCAN_KEEP);
@@ -263,7 +283,8 @@ pub(crate) fn resolve(view: &View, member: Member) -> Option<(&Row, &Offer)> {
     Some((row, row.offers.get(usize::from(member.offer))?))
 }
 
-/// Returns what becomes of one candidate, its terms still without an alternative.
+/// Returns what is known of one candidate, or why it may not serve.
+#[inline]
 pub(crate) fn judge(
     view: &View,
     row: &Row,
@@ -271,16 +292,16 @@ pub(crate) fn judge(
     live: &impl Fn(&Gauge) -> Live,
     ask: &Ask<'_>,
     now: Instant,
-) -> Verdict {
+) -> Result<Inputs, Exclusion> {
     let live = live(&row.gauge);
     if let Some(reason) = exclusion(row, offer, ask, live.probing) {
-        return Verdict::Excluded(reason);
+        return Err(reason);
     }
-    let inputs = row.inputs(offer, &path(row, live, ask), now, view.fleet);
-    if ask.deadline.is_some_and(|deadline| inputs.expected() > deadline) {
-        return Verdict::Excluded(Exclusion::Deadline);
+    let inputs = row.inputs(offer, &path(row, live, ask), now, view.prior(offer.capability));
+    match ask.deadline.is_some_and(|deadline| inputs.expected() > deadline) {
+        true => Err(Exclusion::Deadline),
+        false => Ok(inputs),
     }
-    Verdict::Eligible { inputs, terms: Terms::default() }
 }
 
 fn describe(excluded: &[(Exclusion, usize)]) -> String {

@@ -20,21 +20,22 @@ pub struct Pick {
 /// is better by more than a tenth and by more than 5 ms, after the cost of switching.
 /// Among near-equals two are drawn by free slots and the cheaper one is taken.
 pub fn decide(candidates: &[Inputs], running: Option<usize>, draw: u64) -> Option<Pick> {
-    let expected: Vec<Micros> = candidates.iter().map(Inputs::expected).collect();
-    let (first, second) = two_least(&expected);
-    let alternative = |at: usize| if Some(at) == first { second } else { first };
-    let terms: Vec<Terms> = (0..candidates.len())
-        .map(|at| {
-            let other = alternative(at).map_or(expected[at], |it| expected[it]);
-            candidates[at].terms(other)
-        })
-        .collect();
+    let loads: Vec<u64> = candidates.iter().map(Inputs::load_milli).collect();
+    let mut terms: Vec<Terms> =
+        candidates.iter().zip(&loads).map(|(it, load)| it.certain(*load)).collect();
+    let (first, second) = two_least(terms.iter().map(Terms::expected));
+    // A failure turns to the best other candidate; one without another, to itself.
+    let (least, other) = (first?, second.or(first)?);
+    for (at, terms) in terms.iter_mut().enumerate() {
+        let alternative = if at == least.0 { other.1 } else { least.1 };
+        *terms = terms.failing(candidates[at].failing(), alternative);
+    }
     let costs: Vec<Micros> = terms.iter().map(Terms::total).collect();
-    let best = two_least(&costs).0?;
-    let band = near_equal(costs[best], &candidates[best]);
-    let chosen = match running.filter(|at| keeps(costs[*at], costs[best])) {
+    let (best, least_cost) = two_least(costs.iter().copied()).0?;
+    let band = near_equal(least_cost, &candidates[best]);
+    let chosen = match running.filter(|at| keeps(costs[*at], least_cost)) {
         Some(running) => running,
-        None => draw_near_equal(candidates, &costs, best, band, draw),
+        None => draw_near_equal(candidates, &loads, &costs, best, band, draw),
     };
     Some(Pick { chosen, band, terms })
 }
@@ -64,25 +65,27 @@ fn near_equal(cost: Micros, best: &Inputs) -> Micros {
 /// is nothing to spread and no reason to go farther: the best is taken.
 fn draw_near_equal(
     candidates: &[Inputs],
+    loads: &[u64],
     costs: &[Micros],
     best: usize,
     band: Micros,
     draw: u64,
 ) -> usize {
-    let idle = candidates[best].load_milli() == 0;
+    let idle = loads[best] == 0;
     let weight = |at: usize| {
         let guessed = idle && candidates[at].evidence >= Evidence::RegionPair;
         let near = costs[at].0 - costs[best].0 <= band.0 && (at == best || !guessed);
-        if near { candidates[at].free_milli() + FREE_FLOOR_MILLI } else { 0 }
+        let free_milli = u64::from(candidates[at].capacity_milli).saturating_sub(loads[at]);
+        if near { free_milli + FREE_FLOOR_MILLI } else { 0 }
     };
-    let total: u64 = (0..candidates.len()).map(weight).fold(0, u64::saturating_add);
+    let weights: Vec<u64> = (0..candidates.len()).map(weight).collect();
+    let total = weights.iter().copied().fold(0, u64::saturating_add);
     let drawn = |word: u64| {
         // `word` is 32 bits, so the product fits and the target is below the total.
         let mut target = ((u128::from(word) * u128::from(total)) >> 32) as u64;
-        (0..candidates.len()).find(|at| {
-            let weight = weight(*at);
-            let here = target < weight;
-            target = target.saturating_sub(weight);
+        weights.iter().position(|weight| {
+            let here = target < *weight;
+            target = target.saturating_sub(*weight);
             here
         })
     };
@@ -94,18 +97,21 @@ fn draw_near_equal(
     }
 }
 
-/// Returns the positions of the least and the second least; ties go to the earlier.
-fn two_least(costs: &[Micros]) -> (Option<usize>, Option<usize>) {
-    let (mut first, mut second): (Option<usize>, Option<usize>) = (None, None);
-    for (at, cost) in costs.iter().enumerate() {
-        if first.is_none_or(|first| *cost < costs[first]) {
-            (first, second) = (Some(at), first);
-        } else if second.is_none_or(|second| *cost < costs[second]) {
-            second = Some(at);
+/// Returns the least and the second least with their positions; ties go to the earlier.
+fn two_least(costs: impl Iterator<Item = Micros>) -> (Option<Ranked>, Option<Ranked>) {
+    let (mut first, mut second): (Option<Ranked>, Option<Ranked>) = (None, None);
+    for (at, cost) in costs.enumerate() {
+        if first.is_none_or(|first| cost < first.1) {
+            (first, second) = (Some((at, cost)), first);
+        } else if second.is_none_or(|second| cost < second.1) {
+            second = Some((at, cost));
         }
     }
     (first, second)
 }
+
+/// A position and what stands there.
+type Ranked = (usize, Micros);
 
 /// Near-equal at rest.
 const NEAR_EQUAL: Micros = Micros::from_ms(3);

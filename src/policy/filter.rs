@@ -38,6 +38,7 @@ pub enum Exclusion {
 }
 
 /// Returns why `offer` of `row` may not serve `ask`, or `None` when it may.
+#[inline]
 pub fn exclusion(row: &Row, offer: &Offer, ask: &Ask<'_>, probing: bool) -> Option<Exclusion> {
     let standing = match row.standing {
         Standing::Ready => None,

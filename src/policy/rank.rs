@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use crate::policy::ask::{Ask, PathKind};
 use crate::policy::choose::{Live, Seen, Verdict, judge, resolve};
+use crate::policy::filter::Exclusion;
+use crate::score::Inputs;
 use crate::unit::{Micros, log2_q10};
 use crate::view::View;
 use crate::view::outcome::Gauge;
@@ -27,7 +29,7 @@ pub fn rank(
     };
     let see = |member: &_| {
         let (row, offer) = resolve(view, *member)?;
-        let verdict = judge(view, row, offer, &live, ask, now);
+        let verdict = judged(judge(view, row, offer, &live, ask, now));
         Some(Seen { orchestrator: row.id, member: *member, verdict })
     };
     let mut ranked: Vec<(i32, Seen)> =
@@ -52,12 +54,7 @@ pub fn examine(
     let Some(column) = view.column(ask.capability) else { return Vec::new() };
     let see = |member: &_| {
         let (row, offer) = resolve(view, *member)?;
-        let verdict = match judge(view, row, offer, &live, ask, now) {
-            Verdict::Eligible { inputs, .. } => {
-                Verdict::Eligible { inputs, terms: inputs.terms(Micros::ZERO) }
-            }
-            excluded @ Verdict::Excluded(_) => excluded,
-        };
+        let verdict = judged(judge(view, row, offer, &live, ask, now));
         Some(Seen { orchestrator: row.id, member: *member, verdict })
     };
     let mut everyone: Vec<Seen> = column.members().iter().filter_map(see).collect();
@@ -74,6 +71,14 @@ pub fn examine(
     everyone
 }
 
+/// Returns a verdict whose terms are still without an alternative.
+fn judged(end: Result<Inputs, Exclusion>) -> Verdict {
+    match end {
+        Ok(inputs) => Verdict::Eligible { inputs, terms: inputs.terms(Micros::ZERO) },
+        Err(reason) => Verdict::Excluded(reason),
+    }
+}
+
 fn expected(seen: &Seen) -> Option<Micros> {
     match seen.verdict {
         Verdict::Eligible { inputs, .. } => Some(inputs.expected()),
@@ -85,9 +90,7 @@ fn expected(seen: &Seen) -> Option<Micros> {
 /// it is out.
 pub fn step(seen: &Seen) -> Option<i32> {
     match seen.verdict {
-        Verdict::Eligible { inputs, .. } => {
-            Some(log2_q10(inputs.terms(Micros::ZERO).total().0) / STEP)
-        }
+        Verdict::Eligible { terms, .. } => Some(log2_q10(terms.total().0) / STEP),
         Verdict::Excluded(_) => None,
     }
 }

@@ -74,6 +74,12 @@ pub enum ConnectError {
 }
 
 impl Dialer {
+    /// Makes a dialer that knows no certificate yet.
+    pub fn new(timeout: Duration) -> Self {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        Self { timeout, from: None, pins: Arc::default(), provider }
+    }
+
     /// Connects to an orchestrator.
     pub async fn dial(
         &self,

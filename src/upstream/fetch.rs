@@ -37,10 +37,12 @@ pub enum FetchError {
 pub async fn fetch(
     dialer: &Dialer,
     url: &ServiceUri,
+    query: Option<&str>,
     timeout: Duration,
 ) -> Result<Bytes, FetchError> {
     let path = if url.base_path().is_empty() { "/" } else { url.base_path() };
-    let request = Request::get(path).header(header::ACCEPT, "application/json");
+    let query = query.map_or_else(String::new, |it| format!("?{it}"));
+    let request = Request::get(format!("{path}{query}")).header(header::ACCEPT, "application/json");
     let request = request.body(Body::Empty).map_err(|bad| FetchError::Body(bad.to_string()))?;
     let answer = exchange(dialer, url, request, timeout).await?;
     if !answer.status().is_success() {

@@ -7,8 +7,7 @@ use std::time::Instant;
 
 use crate::score::Evidence;
 use crate::unit::{Country, Micros, Ppm};
-use crate::view::index::Member;
-use crate::view::row::{Offer, Path, Row};
+use crate::view::row::{Member, Offer, Path, Prior, Row};
 use crate::view::{CapabilityId, Slot};
 
 /// The whole index of one capability: members in the order of their regions, with the
@@ -23,6 +22,8 @@ pub struct Column {
     relayed_us: Vec<u32>,
     stretches: Vec<Stretch>,
     countries: BTreeMap<Country, Vec<u32>>,
+    /// The median of the service times learned when the column was laid out.
+    usual: Micros,
 }
 
 /// The members of one region.
@@ -56,12 +57,14 @@ impl Column {
             }
         }
         found.sort_unstable();
-        let mut column = Self::default();
+        let mut column =
+            Self { usual: usual(found.iter().map(|(_, member)| *member), rows), ..Self::default() };
+        let prior = column.prior(fleet);
         for (position, (region, member)) in found.iter().enumerate() {
             let Some((row, offer)) = member.of(rows) else { continue };
             column.members.push(*member);
-            column.extra_us.push(extra_us(row, offer, now, fleet));
-            column.relayed_us.push(relayed_us(row, offer, now, fleet));
+            column.extra_us.push(extra_us(row, offer, now, prior));
+            column.relayed_us.push(relayed_us(row, offer, now, prior));
             if let Some(country) = row.country {
                 column.countries.entry(country).or_default().push(position as u32);
             }
@@ -81,14 +84,22 @@ impl Column {
         column
     }
 
+    /// Tells whether what is usual has moved by more than a quarter since the column was laid
+    /// out, so that everybody of whom nothing is known costs something else.
+    pub(crate) fn is_outdated(&self, rows: &[Option<Arc<Row>>]) -> bool {
+        let now = usual(self.members.iter().copied(), rows);
+        now.0.abs_diff(self.usual.0) > self.usual.0 / 4
+    }
+
     /// Takes new costs for one member whose region and offer stayed as they were.
     pub(crate) fn refresh(&mut self, member: Member, row: &Row, now: Instant, fleet: Ppm) {
+        let prior = self.prior(fleet);
         let Some(offer) = row.offers.get(usize::from(member.offer)) else { return };
         let Some(at) = self.stretches.iter().position(|it| it.region == row.region) else { return };
         let range = self.stretches[at].range.clone();
         let Ok(within) = self.members[range.clone()].binary_search(&member) else { return };
-        self.extra_us[range.start + within] = extra_us(row, offer, now, fleet);
-        self.relayed_us[range.start + within] = relayed_us(row, offer, now, fleet);
+        self.extra_us[range.start + within] = extra_us(row, offer, now, prior);
+        self.relayed_us[range.start + within] = relayed_us(row, offer, now, prior);
         self.measure_stretch(at);
     }
 
@@ -109,6 +120,11 @@ impl Column {
         self.countries.get(&country).map_or(&[], Vec::as_slice)
     }
 
+    /// Returns what is assumed of a member of which nothing is known.
+    pub(crate) fn prior(&self, fleet: Ppm) -> Prior {
+        Prior { failing: fleet, service: self.usual }
+    }
+
     pub(crate) fn stretches(&self) -> &[Stretch] {
         &self.stretches
     }
@@ -123,7 +139,7 @@ impl Column {
 }
 
 /// Returns the cost of a row's offer besides its path.
-pub(crate) fn extra_us(row: &Row, offer: &Offer, now: Instant, fleet: Ppm) -> u32 {
+pub(crate) fn extra_us(row: &Row, offer: &Offer, now: Instant, prior: Prior) -> u32 {
     let nowhere = Path {
         rtt: Micros::ZERO,
         evidence: Evidence::Default,
@@ -132,11 +148,11 @@ pub(crate) fn extra_us(row: &Row, offer: &Offer, now: Instant, fleet: Ppm) -> u3
         in_flight: 0,
         switch_us: 0,
     };
-    cost_us(row, offer, &nowhere, now, fleet)
+    cost_us(row, offer, &nowhere, now, prior)
 }
 
 /// Returns the cost of a row's offer over the path this node relays on.
-pub(crate) fn relayed_us(row: &Row, offer: &Offer, now: Instant, fleet: Ppm) -> u32 {
+pub(crate) fn relayed_us(row: &Row, offer: &Offer, now: Instant, prior: Prior) -> u32 {
     let link = Path {
         rtt: row.link.rtt,
         evidence: row.link.evidence,
@@ -145,13 +161,26 @@ pub(crate) fn relayed_us(row: &Row, offer: &Offer, now: Instant, fleet: Ppm) -> 
         in_flight: 0,
         switch_us: 0,
     };
-    cost_us(row, offer, &link, now, fleet)
+    cost_us(row, offer, &link, now, prior)
 }
 
-fn cost_us(row: &Row, offer: &Offer, path: &Path, now: Instant, fleet: Ppm) -> u32 {
-    let total = row.inputs(offer, path, now, fleet).terms(Micros::ZERO).total();
+fn cost_us(row: &Row, offer: &Offer, path: &Path, now: Instant, prior: Prior) -> u32 {
+    let total = row.inputs(offer, path, now, prior).terms(Micros::ZERO).total();
     u32::try_from(total.0).unwrap_or(u32::MAX)
 }
 
+/// Returns the median of the service times learned; the default while there are none.
+fn usual(members: impl Iterator<Item = Member>, rows: &[Option<Arc<Row>>]) -> Micros {
+    let learned = members.filter_map(|member| member.of(rows)?.1.service);
+    let mut learned: Vec<Micros> = learned.collect();
+    let middle = learned.len() / 2;
+    match learned.is_empty() {
+        true => SERVICE_DEFAULT,
+        false => *learned.select_nth_unstable(middle).1,
+    }
+}
+
+/// Service time assumed of a capability nobody has answered for yet.
+pub const SERVICE_DEFAULT: Micros = Micros::from_ms(200);
 /// Round trips to the first byte over a new connection: TCP, TLS 1.3, the request.
 pub const COLD_ROUND_TRIPS: u8 = 3;

@@ -8,28 +8,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::geo::Confidence;
 use crate::unit::Ppm;
 use crate::view::column::{COLD_ROUND_TRIPS, Column, Stretch};
-use crate::view::row::{Offer, Row};
+use crate::view::row::{Member, Row};
 use crate::view::{Atlas, CapabilityId, CellId, Slot};
-
-/// One candidate: an offer of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Member {
-    /// The row.
-    pub slot: Slot,
-    /// Position of the offer in the row.
-    pub offer: u8,
-}
-
-impl Member {
-    /// Returns the row and the offer this names.
-    pub(crate) fn of(self, rows: &[Option<Arc<Row>>]) -> Option<(&Arc<Row>, &Offer)> {
-        let row = rows.get(self.slot.0 as usize)?.as_ref()?;
-        Some((row, row.offers.get(usize::from(self.offer))?))
-    }
-}
 
 /// A ranked short list.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +42,7 @@ struct Paths {
 /// The most members of a list.
 pub const LIST_MAX: usize = 32;
 /// The most members of one region in a list, by how far the caller's place is trusted: the
-/// less it is, the wider the list reaches.
+/// less it is, the wider the list reaches. By the class of a cell.
 const OF_ONE_REGION: [usize; 3] = [4, 6, 12];
 
 impl Index {
@@ -112,9 +94,10 @@ impl Index {
         }
         for (number, touched) in touched.iter().enumerate() {
             let capability = CapabilityId(number as u16);
-            if touched.laid_out_anew {
+            let moved = !touched.members.is_empty() && self.columns[number].is_outdated(rows);
+            if touched.laid_out_anew || moved {
                 self.columns[number] = Arc::new(Column::build(capability, rows, now, fleet));
-                self.rank_all(number, atlas);
+                self.rank_all(number);
             } else if !touched.members.is_empty() {
                 let column = Arc::make_mut(&mut self.columns[number]);
                 for member in &touched.members {
@@ -156,10 +139,11 @@ impl Index {
         }
     }
 
-    fn rank_all(&mut self, capability: usize, atlas: &Atlas) {
+    fn rank_all(&mut self, capability: usize) {
         let column = Arc::clone(&self.columns[capability]);
-        let cells = (0..atlas.points.len() as u16 * 3).map(CellId);
-        self.direct[capability] = cells.map(|cell| self.rank_direct(&column, cell)).collect();
+        let regions = self.paths.iter();
+        let lists = regions.flat_map(|paths| rank_direct(&column, paths, &OF_ONE_REGION));
+        self.direct[capability] = lists.collect();
         self.relayed[capability] = rank_relayed(&column);
     }
 
@@ -173,18 +157,18 @@ impl Index {
         let positions: Vec<usize> = positions(&column, members, rows);
         let stands = |list: &List| list.members.iter().any(|it| standing[it.slot.0 as usize]);
 
-        let mut lists = std::mem::take(&mut self.direct[capability]);
-        for (list, cell) in lists.iter_mut().zip((0..).map(CellId)) {
-            let paths = &self.paths[usize::from(cell.region())].by_slot;
-            let cost = |at: usize| {
-                let path = paths[column.members()[at].slot.0 as usize];
-                path.saturating_add(column.extra_us()[at])
-            };
-            if stands(list) || positions.iter().any(|at| cost(*at) < list.worst_us) {
-                *list = self.rank_direct(&column, cell);
+        let of_region = self.direct[capability].chunks_mut(OF_ONE_REGION.len());
+        for (lists, paths) in of_region.zip(&self.paths) {
+            let costs = |at: &usize| paths.cost_us(&column, *at);
+            let least = positions.iter().map(costs).min().unwrap_or(u32::MAX);
+            let touched: Vec<usize> = (0..lists.len())
+                .filter(|at| least < lists[*at].worst_us || stands(&lists[*at]))
+                .collect();
+            let limits: Vec<usize> = touched.iter().map(|at| OF_ONE_REGION[*at]).collect();
+            for (at, list) in touched.into_iter().zip(rank_direct(&column, paths, &limits)) {
+                lists[at] = list;
             }
         }
-        self.direct[capability] = lists;
 
         let list = &self.relayed[capability];
         let enters = |at: &usize| column.relayed_us()[*at] < list.worst_us;
@@ -192,66 +176,105 @@ impl Index {
             self.relayed[capability] = rank_relayed(&column);
         }
     }
+}
 
-    fn rank_direct(&self, column: &Column, cell: CellId) -> List {
-        let of_one_region = match cell.confidence() {
-            Confidence::Unknown => OF_ONE_REGION[0],
-            Confidence::Country => OF_ONE_REGION[1],
-            Confidence::City => OF_ONE_REGION[2],
-        };
-        let paths = &self.paths[usize::from(cell.region())];
-        let bound = |stretch: &Stretch| {
-            paths.least[usize::from(stretch.region)].saturating_add(stretch.least_extra_us)
-        };
-        let cost = |at: usize| {
-            let path = paths.by_slot[column.members()[at].slot.0 as usize];
-            path.saturating_add(column.extra_us()[at])
-        };
-        rank(column, of_one_region, bound, cost)
+impl Paths {
+    /// Returns the cost of a member of `column` by its position.
+    fn cost_us(&self, column: &Column, at: usize) -> u32 {
+        let path = self.by_slot[column.members()[at].slot.0 as usize];
+        path.saturating_add(column.extra_us()[at])
     }
+}
+
+/// Ranks the lists of one region's cells, one for each of `limits` on members of one region.
+fn rank_direct(column: &Column, paths: &Paths, limits: &[usize]) -> Vec<List> {
+    let bound = |stretch: &Stretch| {
+        paths.least[usize::from(stretch.region)].saturating_add(stretch.least_extra_us)
+    };
+    rank(column, limits, bound, |at| paths.cost_us(column, at))
 }
 
 fn rank_relayed(column: &Column) -> List {
     let cost = |at: usize| column.relayed_us()[at];
-    rank(column, OF_ONE_REGION[2], |stretch| stretch.least_relayed_us, cost)
+    let lists = rank(column, &OF_ONE_REGION[2..], |stretch| stretch.least_relayed_us, cost);
+    lists.into_iter().next().unwrap_or_default()
 }
 
-/// Finds the cheapest [`LIST_MAX`] members, at most `of_one_region` from any one.
+/// Finds the cheapest [`LIST_MAX`] members, once for each of `limits` on how many may be of
+/// one region; the members of a region are gone through once for all of them.
 fn rank(
     column: &Column,
-    of_one_region: usize,
+    limits: &[usize],
     bound: impl Fn(&Stretch) -> u32,
     cost: impl Fn(usize) -> u32,
-) -> List {
+) -> Vec<List> {
     let mut visits: Vec<(u32, &Stretch)> =
         column.stretches().iter().map(|stretch| (bound(stretch), stretch)).collect();
     visits.sort_unstable_by_key(|(bound, stretch)| (*bound, stretch.region));
-    let mut best: Vec<(u32, Member)> = Vec::with_capacity(LIST_MAX * 2);
-    let mut local: Vec<(u32, Member)> = Vec::with_capacity(of_one_region + 1);
+    let mut ranked: Vec<Best> = limits.iter().map(|limit| Best::with_limit(*limit)).collect();
+    let mut local: Vec<(u32, Member)> = Vec::new();
     for (bound, stretch) in visits {
-        let limit = if best.len() < LIST_MAX { u32::MAX } else { best[LIST_MAX - 1].0 };
-        if bound > limit {
-            break;
+        let open = || ranked.iter().filter(|best| bound <= best.worst_us());
+        let Some(worst_us) = open().map(Best::worst_us).max() else { break };
+        let most = open().map(|best| best.of_one_region).max().unwrap_or(0);
+        let members = &column.members()[stretch.range.clone()];
+        let found = stretch.range.clone().map(&cost).zip(members.iter().copied());
+        cheapest(&mut local, found, worst_us, most);
+        for best in &mut ranked {
+            best.take(&local);
         }
-        local.clear();
-        for at in stretch.range.clone() {
-            let found = (cost(at), column.members()[at]);
-            if found.0 > limit {
-                continue;
-            }
-            if local.len() < of_one_region || found < local[of_one_region - 1] {
-                let place = local.partition_point(|held| *held < found);
-                local.insert(place, found);
-                local.truncate(of_one_region);
-            }
-        }
-        best.extend_from_slice(&local);
-        best.sort_unstable();
-        best.truncate(LIST_MAX);
     }
-    let full = best.len() == LIST_MAX;
-    let worst_us = best.last().filter(|_| full).map_or(u32::MAX, |worst| worst.0);
-    List { members: best.into_iter().map(|(_cost, member)| member).collect(), worst_us }
+    ranked.into_iter().map(Best::into_list).collect()
+}
+
+/// Fills `local` with the `most` cheapest of `found`, none above `worst_us`.
+fn cheapest(
+    local: &mut Vec<(u32, Member)>,
+    found: impl Iterator<Item = (u32, Member)>,
+    mut worst_us: u32,
+    most: usize,
+) {
+    local.clear();
+    for one in found {
+        if one.0 > worst_us {
+            continue;
+        }
+        let at = local.partition_point(|held| *held < one);
+        local.insert(at, one);
+        local.truncate(most);
+        if local.len() == most {
+            worst_us = local[most - 1].0.min(worst_us);
+        }
+    }
+}
+
+/// The best members found so far.
+struct Best {
+    of_one_region: usize,
+    members: Vec<(u32, Member)>,
+}
+
+impl Best {
+    fn with_limit(of_one_region: usize) -> Self {
+        Self { of_one_region, members: Vec::with_capacity(LIST_MAX * 2) }
+    }
+
+    /// Returns the cost a newcomer must not be above; `u32::MAX` while there is room.
+    fn worst_us(&self) -> u32 {
+        self.members.get(LIST_MAX - 1).map_or(u32::MAX, |worst| worst.0)
+    }
+
+    /// Takes those of one region, cheapest first.
+    fn take(&mut self, local: &[(u32, Member)]) {
+        self.members.extend(local.iter().take(self.of_one_region));
+        self.members.sort_unstable();
+        self.members.truncate(LIST_MAX);
+    }
+
+    fn into_list(self) -> List {
+        let worst_us = self.worst_us();
+        List { members: self.members.into_iter().map(|(_cost, member)| member).collect(), worst_us }
+    }
 }
 
 /// What a tick does to one capability.

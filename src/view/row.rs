@@ -9,8 +9,8 @@ use crate::id::{NodeId, OrchestratorId};
 use crate::score::{Evidence, Inputs, OUTCOME_HALF_LIFE_MS};
 use crate::unit::{Country, Micros, Ppm, decayed, scaled};
 use crate::uri::ServiceUri;
-use crate::view::CapabilityId;
 use crate::view::outcome::Gauge;
+use crate::view::{CapabilityId, Slot};
 
 /// One orchestrator instance.
 #[derive(Clone, Debug)]
@@ -64,15 +64,17 @@ impl Row {
     }
 
     /// Returns what a cost needs to know of `offer` over `path` at `now`.
-    pub fn inputs(&self, offer: &Offer, path: &Path, now: Instant, fleet: Ppm) -> Inputs {
+    #[inline]
+    pub fn inputs(&self, offer: &Offer, path: &Path, now: Instant, prior: Prior) -> Inputs {
+        let service = offer.service.unwrap_or(prior.service);
         let age_ms = |at: Instant| whole(now.saturating_duration_since(at).as_millis());
         Inputs {
             rtt_us: whole(u128::from(path.rtt.0)),
             evidence: path.evidence,
             evidence_age_ms: path.at.map_or(u32::MAX, age_ms),
             round_trips: path.round_trips,
-            service_us: whole(u128::from(offer.service.0)),
-            holding_us: whole(u128::from(offer.holding.0)),
+            service_us: whole(u128::from(service.0)),
+            holding_us: whole(u128::from(offer.holding.max(service).0)),
             in_flight: path.in_flight,
             others_milli: offer.others_milli,
             arrivals_milli: offer.arrivals_milli,
@@ -81,7 +83,7 @@ impl Row {
             failures_milli: self.outcomes.failures_milli,
             successes_milli: self.outcomes.successes_milli,
             outcome_age_ms: age_ms(self.outcomes.at),
-            fleet,
+            fleet: prior.failing,
             price_us: whole(u128::from(offer.price.0)),
             switch_us: path.switch_us,
         }
@@ -110,6 +112,15 @@ pub struct Path {
     pub in_flight: u32,
     /// What moving a running session here costs.
     pub switch_us: u32,
+}
+
+/// What is assumed of a candidate before anything is known of it itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prior {
+    /// The failure rate of all orchestrators together.
+    pub failing: Ppm,
+    /// The usual service time of the capability: the median of what was learned.
+    pub service: Micros,
 }
 
 /// A round trip and where it comes from.
@@ -162,9 +173,9 @@ pub struct Offer {
     pub capability: CapabilityId,
     /// The live runner behind it; `None` for a job capability.
     pub runner: Option<Arc<Runner>>,
-    /// Expected time until its answer begins: learned, or the default of its class.
-    pub service: Micros,
-    /// How long one unit of work keeps its slot.
+    /// Time until its answer begins, learned from answers; `None` until the first.
+    pub service: Option<Micros>,
+    /// How long one unit of work keeps its slot, where that is longer than its answer takes.
     pub holding: Micros,
     /// How much it takes at once: the lower of advertised and learned, in thousandths.
     pub capacity_milli: u32,
@@ -178,6 +189,23 @@ pub struct Offer {
     pub price_wei: Option<u128>,
     /// That price, as the time the operator would wait to save it.
     pub price: Micros,
+}
+
+/// One candidate: an offer of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Member {
+    /// The row.
+    pub slot: Slot,
+    /// Position of the offer in the row.
+    pub offer: u8,
+}
+
+impl Member {
+    /// Returns the row and the offer this names.
+    pub(crate) fn of(self, rows: &[Option<Arc<Row>>]) -> Option<(&Arc<Row>, &Offer)> {
+        let row = rows.get(self.slot.0 as usize)?.as_ref()?;
+        Some((row, row.offers.get(usize::from(self.offer))?))
+    }
 }
 
 /// A live runner, as its orchestrator advertises it.

@@ -35,7 +35,7 @@ pub(crate) fn row(atlas: &Atlas, number: u32, region: u8, capabilities: &[Capabi
     let offer = |capability: &CapabilityId| Offer {
         capability: *capability,
         runner: Some(Arc::new(runner.clone())),
-        service: Micros::from_ms(100),
+        service: Some(Micros::from_ms(100)),
         holding: Micros::from_ms(100),
         capacity_milli: 4_000,
         others_milli: 0,
@@ -169,17 +169,35 @@ fn costs(view: &View, list: &[Member], cell: Option<CellId>) -> Vec<u32> {
     let cost = |member: &Member| {
         let row = view.row(member.slot).unwrap();
         let offer = &row.offers[usize::from(member.offer)];
-        let (now, fleet) = (view.published_at, Ppm(0));
+        let now = view.published_at;
+        let prior = Prior { failing: Ppm(0), service: column::SERVICE_DEFAULT };
         match cell {
-            None => column::relayed_us(row, offer, now, fleet),
+            None => column::relayed_us(row, offer, now, prior),
             Some(cell) => {
                 let from = &view.atlas.points[usize::from(cell.region())];
                 let path = row.expected_from(from).0.0 as u32 * u32::from(column::COLD_ROUND_TRIPS);
-                path + column::extra_us(row, offer, now, fleet)
+                path + column::extra_us(row, offer, now, prior)
             }
         }
     };
     list.iter().map(cost).collect()
+}
+
+#[test]
+fn coming_and_going_does_not_grow_the_table() {
+    let atlas = atlas(3);
+    let mut view = view(&atlas, 10, 1);
+    for number in 100..200 {
+        let old = view.rows().next().unwrap().1.id;
+        let names = Arc::clone(&view.capabilities);
+        view = view.next(view.published_at, Arc::clone(&names), vec![(old, None)]);
+        let new = Arc::new(row(&atlas, number, 1, &[CapabilityId(0)]));
+        let id = new.id;
+        view = view.next(view.published_at, names, vec![(id, Some(new))]);
+        assert!(view.orchestrator(id).is_some() && view.orchestrator(old).is_none());
+    }
+    assert!(view.rows().all(|(slot, _row)| slot.0 < 11));
+    assert_eq!(view.rows().count(), 10);
 }
 
 #[test]

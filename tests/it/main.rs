@@ -13,4 +13,5 @@ mod node;
 mod paid;
 mod scale;
 mod sessions;
+mod steering;
 mod tidy;

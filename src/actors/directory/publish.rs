@@ -11,6 +11,7 @@ use crate::actors::mesh;
 use crate::actors::orchestrator::Msg as ChildMsg;
 use crate::clock;
 use crate::health::Observation;
+use crate::mesh::Standing as PeerStanding;
 use crate::view::row::Standing;
 use crate::view::{Row, View};
 
@@ -26,6 +27,7 @@ impl State {
             self.tell(row.id, ChildMsg::Drain);
         }
         self.report(&view);
+        self.args.shared.upstream.sweep(now);
         let observed = std::mem::take(&mut self.observed);
         let mesh = self.args.shared.refs.mesh.load();
         if let (Some(mesh), false) = (mesh.as_ref(), observed.is_empty()) {
@@ -88,10 +90,20 @@ impl State {
             gauge!("portolan_orchestrators", "standing" => name).set(count(standing));
         }
         gauge!("livepeer_ai_orchestrators_available_total").set(count(Standing::Ready));
+        let peers = self.args.shared.peers.load();
+        for (name, standing) in PEERS {
+            let n = peers.rows.iter().filter(|row| row.standing == standing).count();
+            gauge!("portolan_peers", "standing" => name).set(n as f64);
+        }
         gauge!("portolan_orchestrators_left_out").set(self.machine.left_out() as f64);
     }
 }
 
+const PEERS: [(&str, PeerStanding); 3] = [
+    ("up", PeerStanding::Up),
+    ("down", PeerStanding::Down),
+    ("quarantined", PeerStanding::Quarantined),
+];
 const STANDINGS: [(&str, Standing); 5] = [
     ("unknown", Standing::Unknown),
     ("ready", Standing::Ready),

@@ -3,7 +3,7 @@
 use tokio::io::AsyncReadExt;
 
 /// Completes on Ctrl-C or SIGTERM; with `parent`, also when standard input closes.
-pub(super) async fn told(parent: bool) {
+pub async fn told(parent: bool) {
     tokio::select! {
         () = signalled() => {}
         () = orphaned(), if parent => {}
@@ -11,7 +11,7 @@ pub(super) async fn told(parent: bool) {
 }
 
 /// Completes on Ctrl-C or SIGTERM.
-pub(crate) async fn signalled() {
+pub async fn signalled() {
     let interrupted = tokio::signal::ctrl_c();
     #[cfg(unix)]
     {

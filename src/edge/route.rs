@@ -1,0 +1,137 @@
+//! Where a request goes, how an attempt is counted, and why one failed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Response;
+use hyper::body::Incoming;
+
+use crate::edge::refusal::ServeError;
+use crate::upstream::Lease;
+use crate::view::outcome::{Gauge, Outcome};
+use crate::view::row::{Row, Standing};
+
+/// Where a request goes.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The orchestrator.
+    pub row: Arc<Row>,
+    /// Position of the offer in its row.
+    pub offer: u8,
+    /// Path and query there.
+    pub path: String,
+}
+
+/// An orchestrator's answer whose head is here, and the attempt it ends.
+#[derive(Debug)]
+pub struct Opened {
+    /// The exchange.
+    pub exchange: Exchange,
+    /// The attempt, counted in until it is counted out.
+    pub attempt: Attempt,
+}
+
+/// A request sent and the head of its answer.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The answer.
+    pub response: Response<Incoming>,
+    /// The connection it comes over.
+    pub lease: Lease,
+    /// What connecting took; next to nothing on a warm connection.
+    pub connecting: Duration,
+    /// From the request sent to the head of the answer.
+    pub waiting: Duration,
+}
+
+/// Why an orchestrator did not serve a request. The client saw nothing of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{said}")]
+pub struct Refusal {
+    /// Whose doing it is.
+    pub why: Why,
+    /// Whether the request, or a part of it, may have been processed.
+    pub processed: bool,
+    /// What happened, for people.
+    pub said: String,
+}
+
+/// Whose doing a refusal is.
+#[derive(Debug)]
+pub enum Why {
+    /// It is full.
+    Full,
+    /// It is broken, or cannot be reached.
+    Broken,
+    /// It did not answer in time.
+    Silent,
+    /// It does not offer that any more.
+    Stale,
+    /// The client's own.
+    Client(ServeError),
+}
+
+impl Why {
+    /// Returns a name for metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Broken => "broken",
+            Self::Silent => "silent",
+            Self::Stale => "stale",
+            Self::Client(_) => "client",
+        }
+    }
+}
+
+/// An attempt counted in at an orchestrator; counted out when it ends, however it ends.
+#[derive(Debug)]
+pub struct Attempt {
+    gauge: Arc<Gauge>,
+    counted: bool,
+    probe: bool,
+    outcome: Outcome,
+}
+
+impl Attempt {
+    pub(crate) fn begin(row: &Row, counted: bool) -> Option<Self> {
+        // What belongs to a session there goes on; only new work is held back.
+        let probe = counted && row.standing == Standing::Probation;
+        if probe && !row.gauge.take_probe() {
+            return None;
+        }
+        if counted {
+            row.gauge.begin();
+        }
+        let gauge = Arc::clone(&row.gauge);
+        Some(Self { gauge, counted, probe, outcome: Outcome::Neutral })
+    }
+
+    /// Sets how it will be counted out.
+    pub fn will_end(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.probe {
+            self.gauge.end_probe();
+        }
+        if self.counted {
+            self.gauge.end(self.outcome);
+        } else if self.outcome == Outcome::Failed {
+            self.gauge.fail_late();
+        }
+    }
+}
+
+impl Refusal {
+    pub(crate) fn unprocessed(why: Why, said: &str) -> Self {
+        Self { why, processed: false, said: said.to_owned() }
+    }
+
+    pub(crate) fn client(error: ServeError) -> Self {
+        Self { said: error.to_string(), why: Why::Client(error), processed: false }
+    }
+}
