@@ -81,7 +81,8 @@ impl Orch {
     }
 
     async fn ask(&self, request: Request<Body>) -> Response<Bytes> {
-        exchange(&dialer(), &self.uri, request, Duration::from_secs(5)).await.unwrap()
+        let dialer = Dialer::new(Duration::from_secs(5));
+        exchange(&dialer, &self.uri, request, Duration::from_secs(5)).await.unwrap()
     }
 
     /// Dies: its listener and every connection are gone at once.
@@ -93,15 +94,6 @@ impl Orch {
 /// As [`params`], a round trip of 80 ms away.
 pub(crate) fn far() -> Params {
     Params { delays: "80ms".parse().unwrap(), region: Some("NYC".parse().unwrap()), ..params() }
-}
-
-pub(crate) fn dialer() -> Dialer {
-    Dialer {
-        timeout: Duration::from_secs(5),
-        from: None,
-        pins: std::sync::Arc::default(),
-        provider: std::sync::Arc::new(rustls::crypto::ring::default_provider()),
-    }
 }
 
 /// What a node is made of.
