@@ -89,6 +89,28 @@ async fn a_drain_ends_an_endless_stream_at_its_deadline() {
 }
 
 #[tokio::test]
+async fn a_drain_outlives_the_actor_that_carries_it_out() {
+    let (node, [orch]) = one("").await;
+    let session = node.reserve().await;
+    let path = format!("{}/events?n=1000&every_ms=50", session.app);
+    let _stream = node.open(Request::get(path).body(Bytes::new()).unwrap()).await.unwrap();
+    until_state(&node, &session, "active").await;
+    node.admin(Method::POST, &format!("/v1/sessions/{}/drain?seconds=2", session.id)).await;
+    until_state(&node, &session, "draining").await;
+    let actor = || {
+        let sessions = node.app.gateway.shared.refs.sessions.load_full().unwrap();
+        sessions.get_cell().get_children().pop()
+    };
+    let dying = actor().unwrap();
+    dying.kill();
+    node.until("it is back", || actor().is_some_and(|it| it.get_id() != dying.get_id())).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    node.get(&format!("{}/x", session.app)).await.refused(404);
+    until_state(&node, &session, "ended").await;
+    assert_eq!(orch.seen().await["stopped"], 1);
+}
+
+#[tokio::test]
 async fn an_idle_session_is_given_back() {
     let (node, [orch]) = one("[limits]\nsession_idle_s = 1").await;
     let session = node.reserve().await;
