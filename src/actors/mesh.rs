@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 
 use crate::actors::peer;
 use crate::actors::peer::News;
+use crate::actors::restart::Restarts;
 use crate::clock;
 use crate::health::Observation;
 use crate::health::Sighting;
@@ -99,6 +100,7 @@ pub struct State {
     mesh: Mesh,
     children: BTreeMap<NodeId, ActorRef<peer::Msg>>,
     n_restarts: u64,
+    restarts: Restarts,
     alarm: Option<(Instant, AbortHandle)>,
     publish_at: Instant,
     /// Takes accepted links off the endpoint; it ends with the actor.
@@ -125,6 +127,7 @@ impl Actor for MeshActor {
             args,
             children: BTreeMap::new(),
             n_restarts: 0,
+            restarts: Restarts::default(),
             alarm: None,
             publish_at: clock::now(),
             _accepting: accepting,
@@ -169,7 +172,7 @@ impl Actor for MeshActor {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorTerminated(cell, ..)
-            | SupervisionEvent::ActorFailed(cell, _) => state.bury(cell.get_id(), &myself),
+            | SupervisionEvent::ActorFailed(cell, _) => state.bury(cell.get_id(), &myself)?,
             SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
         }
         Ok(())

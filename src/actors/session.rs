@@ -60,7 +60,10 @@ impl Actor for SessionActor {
         myself: ActorRef<Msg>,
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
-        let machine = Session::new(args.entry.opened_at, args.params);
+        let mut machine = Session::new(args.entry.opened_at, args.params);
+        if let Some(deadline) = args.entry.drain_by() {
+            machine.handle_drain(deadline);
+        }
         let mut state = State { machine, args, alarm: None };
         state.set_alarm(&myself);
         Ok(state)
@@ -77,6 +80,7 @@ impl Actor for SessionActor {
             Msg::Look => state.machine.handle_use(clock::now(), counted),
             Msg::End => state.machine.handle_end(),
             Msg::Drain(deadline) => {
+                state.args.entry.note_drain(deadline);
                 state.machine.handle_drain(deadline);
                 state.machine.handle_use(clock::now(), counted);
             }

@@ -44,6 +44,8 @@ pub struct Entry {
     used_ms: AtomicU64,
     state: AtomicU8,
     end: AtomicU8,
+    /// Milliseconds since `opened_at`; [`NEVER`] while it is not drained.
+    drain_by_ms: AtomicU64,
 }
 
 /// What makes an [`Entry`].
@@ -115,6 +117,19 @@ impl Entry {
         if number == 3 && before != 3 {
             self.gauge.end(Outcome::Neutral);
         }
+    }
+
+    /// Notes by when it is to be over, the earliest if told twice; a drain outlives the actor
+    /// that carries it out.
+    pub fn note_drain(&self, deadline: Instant) {
+        let ms = deadline.saturating_duration_since(self.opened_at).as_millis() as u64;
+        self.drain_by_ms.fetch_min(ms, Ordering::AcqRel);
+    }
+
+    /// Returns by when it is to be over, once it is drained.
+    pub fn drain_by(&self) -> Option<Instant> {
+        let ms = self.drain_by_ms.load(Ordering::Acquire);
+        (ms != NEVER).then(|| self.opened_at + Duration::from_millis(ms))
     }
 
     /// Returns what was counted.
@@ -211,6 +226,7 @@ impl Table {
                 used_ms: AtomicU64::new(0),
                 state: AtomicU8::new(0),
                 end: AtomicU8::new(0),
+                drain_by_ms: AtomicU64::new(NEVER),
             })
         });
         Arc::clone(entry)
@@ -257,6 +273,8 @@ fn reason(code: u8) -> Option<Reason> {
         .copied()
         .flatten()
 }
+
+const NEVER: u64 = u64::MAX;
 
 #[cfg(test)]
 mod tests {

@@ -2,8 +2,16 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod apps;
+mod chaos;
 mod demo;
 mod devorch;
+mod discover;
+mod failover;
+mod inputs;
+mod journal;
 mod node;
+mod paid;
+mod scale;
+mod sessions;
 mod steering;
 mod tidy;

@@ -38,11 +38,28 @@ pub(crate) fn params() -> Params {
 impl Orch {
     pub(crate) async fn start(params: Params) -> Self {
         let region = params.region.map(|it| it.to_string());
-        let bound = devorch::bind(params).await.unwrap();
+        Self::serve(devorch::bind(params).await.unwrap(), region)
+    }
+
+    fn serve(bound: devorch::Bound, region: Option<String>) -> Self {
         let uri = bound.service().clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(bound.serve(std::future::pending()));
         Self { uri, region, tasks }
+    }
+
+    /// Starts at an address that one who died has just left.
+    pub(crate) async fn start_again(at: SocketAddr) -> Self {
+        let begin = portolan::clock::now();
+        loop {
+            let again = Params { listen: at, ..params() };
+            match devorch::bind(again.clone()).await {
+                Ok(bound) => return Self::serve(bound, again.region.map(|it| it.to_string())),
+                // A connection of somebody else's may hold the port for a moment.
+                Err(taken) => assert!(begin.elapsed() < Duration::from_secs(5), "{taken}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// One nearby and one so far that it is second best whatever else is known.
@@ -64,7 +81,8 @@ impl Orch {
     }
 
     async fn ask(&self, request: Request<Body>) -> Response<Bytes> {
-        exchange(&dialer(), &self.uri, request, Duration::from_secs(5)).await.unwrap()
+        let dialer = Dialer::new(Duration::from_secs(5));
+        exchange(&dialer, &self.uri, request, Duration::from_secs(5)).await.unwrap()
     }
 
     /// Dies: its listener and every connection are gone at once.
@@ -76,15 +94,6 @@ impl Orch {
 /// As [`params`], a round trip of 80 ms away.
 pub(crate) fn far() -> Params {
     Params { delays: "80ms".parse().unwrap(), region: Some("NYC".parse().unwrap()), ..params() }
-}
-
-pub(crate) fn dialer() -> Dialer {
-    Dialer {
-        timeout: Duration::from_secs(5),
-        from: None,
-        pins: std::sync::Arc::default(),
-        provider: std::sync::Arc::new(rustls::crypto::ring::default_provider()),
-    }
 }
 
 /// What a node is made of.

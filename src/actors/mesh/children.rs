@@ -1,6 +1,6 @@
 //! The peers' actors: started, handed the links their nodes dialed, restarted.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ractor::Actor;
 use ractor::ActorId;
@@ -40,17 +40,24 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn bury(&mut self, id: ActorId, myself: &ActorRef<Msg>) {
+    /// Takes a peer's actor that died off the list and starts it again by its rule; an error
+    /// when too many died of late.
+    pub(super) fn bury(
+        &mut self,
+        id: ActorId,
+        myself: &ActorRef<Msg>,
+    ) -> Result<(), ActorProcessingErr> {
         let found = self.children.iter().find(|(_, child)| child.get_id() == id);
-        let Some(node) = found.map(|(&node, _)| node) else { return };
+        let Some(node) = found.map(|(&node, _)| node) else { return Ok(()) };
         let now = clock::now();
         self.children.remove(&node);
         self.n_restarts += 1;
-        tracing::warn!(%node, n_restarts = self.n_restarts, "a peer's actor ended and is restarted");
+        let wait = self.restarts.note(now, "peer").ok_or("too many restarts")?;
         self.mesh.handle_peer_lost(now, node);
         self.perform(now);
         self.set_alarm(now, myself);
-        drop(myself.send_after(RESPAWN_AFTER, move || Msg::Respawn(node)));
+        drop(myself.send_after(wait, move || Msg::Respawn(node)));
+        Ok(())
     }
 
     pub(super) fn hand_over(&self, now: Instant, link: Box<Established>) {
@@ -61,6 +68,3 @@ impl State {
         }
     }
 }
-
-/// How long a peer's actor that died stays so: it may die again at once.
-const RESPAWN_AFTER: Duration = Duration::from_millis(500);
