@@ -152,13 +152,15 @@ async fn a_silent_orchestrator_is_given_up_in_time() {
 
 #[tokio::test]
 async fn an_answer_that_is_no_reservation_is_never_passed_on() {
-    let (node, orchs) = two().await;
     // Success without a session in it.
-    orchs[0].set("fail", "status=204").await;
-    let answer = node.post(RESERVE, "{}").await;
-    match answer.status {
-        StatusCode::OK => served(&answer, &orchs[1]),
-        _ => assert!(answer.refused(502).contains("not a reserved session")),
+    for fault in ["status=200", "status=204"] {
+        let (node, orchs) = two().await;
+        orchs[0].set("fail", fault).await;
+        let answer = node.post(RESERVE, "{}").await;
+        match answer.status {
+            StatusCode::OK => served(&answer, &orchs[1]),
+            _ => assert!(answer.refused(502).contains("not a reserved session"), "{fault}"),
+        }
     }
 }
 
