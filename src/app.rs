@@ -204,6 +204,7 @@ fn edge_params(config: &Config) -> Result<edge::Params> {
         in_flight_max: config.in_flight_max,
         replay_max: config.replay_max,
         attempts_max: config.attempts_max,
+        reserve_timeout: config.reserve_timeout.min(config.upstream.head_timeout),
         head_timeout: config.upstream.head_timeout,
         session_head_timeout: config.session_head_timeout,
         ticket_for: config.ticket_for,

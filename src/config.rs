@@ -87,6 +87,8 @@ pub struct Config {
     pub replay_max: usize,
     /// Orchestrators tried for one request.
     pub attempts_max: usize,
+    /// How long a reservation may take.
+    pub reserve_timeout: Duration,
     /// How long a session may take to answer a request's head.
     pub session_head_timeout: Duration,
     /// How long a rewritten URL is good for.

@@ -19,6 +19,7 @@ pub mod relay;
 pub mod resolve;
 pub mod rewrite;
 pub mod route;
+pub mod send;
 pub mod slug;
 pub mod visit;
 
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::Response;
+use http::{Response, StatusCode};
 use rand::RngExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -38,7 +39,7 @@ use crate::clock;
 use crate::forwarded::TrustedProxies;
 use crate::geo::Point;
 use crate::id::{NodeId, RegionId};
-use crate::journal::{Journal, Slot};
+use crate::journal::{Journal, Slot, UsageRecord};
 use crate::policy::Rules;
 use crate::ticket;
 use crate::upstream::Body;
@@ -46,7 +47,7 @@ use crate::view::View;
 
 use bindings::Bindings;
 use decisions::Decisions;
-use job::Job;
+use job::{Job, Work};
 use refusal::ServeError;
 
 /// The knobs of a [`Gateway`].
@@ -75,7 +76,10 @@ pub struct Params {
     pub replay_max: usize,
     /// Orchestrators tried for one request.
     pub attempts_max: usize,
-    /// How long an answer's head may take where another orchestrator could be asked.
+    /// How long a reservation may take: another orchestrator is asked while the client, whose
+    /// SDK waits five seconds, is still there.
+    pub reserve_timeout: Duration,
+    /// How long the head of a single-shot call's answer may take.
     pub head_timeout: Duration,
     /// The same within a session, where nobody else can.
     pub session_head_timeout: Duration,
@@ -108,30 +112,64 @@ pub struct Gateway {
 /// that belongs to one orchestrator goes there or nowhere. Once an answer's head is there,
 /// nothing is retried.
 pub async fn serve(gateway: &Arc<Gateway>, mut job: Job) -> Result<Response<Body>, ServeError> {
-    let admitted = gateway.admit()?;
-    let view = gateway.view();
+    let mut admitted = gateway.admit(&job)?;
     let refused = loop {
+        let view = gateway.view();
         let route = match gateway.choose(&view, &mut job) {
             Ok(route) => route,
             Err(nobody) => break nobody,
         };
         match gateway.open(&route, &mut job).await {
-            Ok(answer) => return relay::relay(gateway, admitted, job, route, answer).await,
+            Ok(answer) => {
+                let slot = admitted.take();
+                return relay::relay(gateway, slot, job, route, answer).await;
+            }
             Err(refusal) => match job.note(route, refusal) {
                 Ok(()) => {}
                 Err(end) => break end,
             },
         }
     };
-    relay::record_refused(gateway, admitted, &job, &refused);
+    admitted.refused(&job, &refused);
     Err(refused)
 }
 
-/// A request let in: its place among those under way, and its line in the journal.
+/// A request let in: its place among those under way, and its line in the journal. A
+/// request whose client leaves before it is answered leaves its line all the same.
 #[derive(Debug)]
-pub struct Admitted {
+struct Admitted(Option<(Place, UsageRecord)>);
+
+/// A place among the requests under way, with a line of the journal to fill.
+#[derive(Debug)]
+pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
-    slot: Slot,
+    pub(crate) slot: Slot,
+}
+
+impl Admitted {
+    /// Hands the place on to whoever writes the line.
+    fn take(&mut self) -> Option<Place> {
+        self.0.take().map(|(place, _usage)| place)
+    }
+
+    /// Writes down that nobody served the request.
+    fn refused(mut self, job: &Job, error: &ServeError) {
+        if let Some((_place, usage)) = &mut self.0 {
+            usage.status = error.status().as_u16();
+            usage.decision = job.decision;
+            usage.attempts = job.tried.len() as u32;
+            usage.end = "refused";
+        }
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let Some((place, mut usage)) = self.0.take() else { return };
+        let now = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
+        usage.duration_us = now.saturating_sub(usage.at_ms).saturating_mul(1000);
+        place.slot.write(usage);
+    }
 }
 
 impl Gateway {
@@ -151,15 +189,21 @@ impl Gateway {
         }
     }
 
-    /// Lets a request in, or refuses it at once: nothing queues.
-    fn admit(&self) -> Result<Admitted, ServeError> {
-        if self.is_draining() {
+    /// Lets a request in, or refuses it at once: nothing queues. A node that stops still
+    /// serves what belongs to a session.
+    fn admit(&self, job: &Job) -> Result<Admitted, ServeError> {
+        if self.is_draining() && matches!(job.work, Work::New { .. }) {
             return Err(ServeError::Draining);
         }
-        let permit = Arc::clone(&self.permits).try_acquire_owned();
-        let permit = permit.map_err(|_full| ServeError::Busy)?;
+        let permit = self.permit()?;
         let slot = self.journal.admit().ok_or(ServeError::JournalFull)?;
-        Ok(Admitted { _permit: permit, slot })
+        let usage = relay::usage(self, job, None, CLIENT_LEFT);
+        Ok(Admitted(Some((Place { _permit: permit, slot }, usage))))
+    }
+
+    /// Takes a place among the requests under way.
+    pub(crate) fn permit(&self) -> Result<OwnedSemaphorePermit, ServeError> {
+        Arc::clone(&self.permits).try_acquire_owned().map_err(|_full| ServeError::Busy)
     }
 
     fn view(&self) -> Arc<View> {
@@ -186,9 +230,14 @@ impl Gateway {
 
     /// Waits until no request is under way, or until `deadline` has passed.
     pub async fn drained(&self, deadline: Duration) {
-        let all = self.params.in_flight_max as u32;
+        // Looked at again and again: waiting for all places would keep sessions from theirs.
+        let idle = async {
+            while self.permits.available_permits() < self.params.in_flight_max {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+        };
         // At the deadline the rest is cut, which its clients are told by the cut itself.
-        drop(tokio::time::timeout(deadline, self.permits.acquire_many(all)).await);
+        drop(tokio::time::timeout(deadline, idle).await);
         self.upgrades.end();
     }
 
@@ -202,3 +251,11 @@ impl Gateway {
         clock::wall().as_secs()
     }
 }
+
+/// The status of a request whose client left before any answer: nginx's 499.
+const CLIENT_LEFT: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => StatusCode::BAD_REQUEST,
+};
+/// How often a stopping node looks whether it may.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);

@@ -175,9 +175,9 @@ impl Orchestrator {
         if let Some(rtt) = answer.rtt {
             self.round_trips.add(now, rtt);
         }
-        if let Some(runners) = answer.runners {
-            self.offers.take_runners(now, &self.declared.uri, &runners, self.gauge.in_flight());
-        }
+        // One that supports no runners, or no longer does, offers none.
+        let runners = answer.runners.unwrap_or_default();
+        self.offers.take_runners(now, &self.declared.uri, &runners, self.gauge.in_flight());
         if let Some(info) = answer.info {
             let capabilities = info.capabilities.unwrap_or_default();
             // An empty service URI is how an orchestrator says that it does no work.
@@ -202,7 +202,9 @@ impl Orchestrator {
         self.tally.arrive(now, drained.started);
         self.offers.take_outcomes(drained);
         self.note_recovery(now, was);
-        self.doubt |= drained.failures > 0;
+        if drained.failures > 0 {
+            self.doubt_now(now);
+        }
         self.changed = true;
     }
 
@@ -210,10 +212,8 @@ impl Orchestrator {
     pub fn handle_told(&mut self, now: Instant, told: Vec<Told>) {
         let worst = |told: &[Told]| told.iter().map(|it| it.observation.failures_milli).max();
         let (before, after) = (worst(&self.told).unwrap_or(0), worst(&told).unwrap_or(0));
-        let recent = |at: Instant| now.saturating_duration_since(at) < DOUBT_AT_MOST_EVERY;
-        if after >= DOUBT_FROM_MILLI && after > before && !self.doubted_at.is_some_and(recent) {
-            self.doubted_at = Some(now);
-            self.doubt = true;
+        if after >= DOUBT_FROM_MILLI && after > before {
+            self.doubt_now(now);
         }
         let own_failures = self.tally.own(now).0;
         if after >= DOUBT_FROM_MILLI && own_failures < NONE_MILLI {
@@ -271,7 +271,7 @@ impl Orchestrator {
 
     /// Returns the row decisions read. `intern` gives a capability its number; a capability
     /// without one is left out.
-    pub fn row(&self, now: Instant, intern: impl FnMut(&str) -> Option<CapabilityId>) -> Row {
+    pub fn row(&mut self, now: Instant, intern: impl FnMut(&str) -> Option<CapabilityId>) -> Row {
         let reading = self.round_trips.read(now, &self.home, self.declared.point, &self.told);
         let ramp = self.recovered_at.map_or(1000, |at| {
             let passed = now.saturating_duration_since(at).as_millis() as u64;
@@ -314,6 +314,15 @@ impl Orchestrator {
         }
     }
 
+    /// Asks for a check soon, but not again and again.
+    fn doubt_now(&mut self, now: Instant) {
+        let recent = |at: Instant| now.saturating_duration_since(at) < DOUBT_AT_MOST_EVERY;
+        if !self.doubted_at.is_some_and(recent) {
+            self.doubted_at = Some(now);
+            self.doubt = true;
+        }
+    }
+
     fn standing(&self) -> Standing {
         match self.suspension.verdict() {
             _ if self.draining => Standing::Draining,
@@ -343,7 +352,7 @@ const INSTANCES_MAX: usize = 16;
 const DOUBT_FROM_MILLI: u32 = 1_000;
 /// Below this, in thousandths of an event, this node has seen no failure of late.
 const NONE_MILLI: u32 = 250;
-/// What peers say brings a check forward at most this often.
+/// A doubt brings a check forward at most this often.
 const DOUBT_AT_MOST_EVERY: Duration = Duration::from_secs(2);
 /// A row in slow start is published again this often.
 const RAMP_STEP: Duration = Duration::from_secs(3);

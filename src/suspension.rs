@@ -27,8 +27,11 @@ pub struct Params {
 pub struct Suspension {
     params: Params,
     state: State,
-    /// Suspensions since it last proved well.
+    /// Suspensions since it was last well for a while.
     times: u32,
+    /// Whether requests failed while checks were answered: then no check lifts it.
+    by_work: bool,
+    lifted_at: Option<Instant>,
     failures_in_row: u32,
     checks_failed_in_row: u32,
     window: [Bucket; BUCKETS],
@@ -69,6 +72,8 @@ impl Suspension {
             params,
             state: State::InUse,
             times: 0,
+            by_work: false,
+            lifted_at: None,
             failures_in_row: 0,
             checks_failed_in_row: 0,
             window: [Bucket::default(); BUCKETS],
@@ -88,28 +93,32 @@ impl Suspension {
         self.window[self.bucket].failures += failures;
         self.failures_in_row = if successes > 0 { 0 } else { self.failures_in_row } + failures;
         match self.state {
-            State::Probation if failures > 0 => self.suspend(now),
-            State::Probation => self.lift(),
-            State::InUse if self.is_failing() => self.suspend(now),
+            State::Probation if failures > 0 => self.suspend(now, true),
+            State::Probation => self.lift(now),
+            State::InUse if self.is_failing() => self.suspend(now, true),
             State::InUse | State::Suspended { .. } => {}
         }
     }
 
-    /// Takes the result of a check. An answered check ends a probation; enough failed ones
-    /// in a row suspend.
+    /// Takes the result of a check. Enough failed ones in a row suspend; an answered one
+    /// ends a probation, unless it was the work that failed while checks were answered: then
+    /// only work can show that it is well again.
     pub fn handle_check(&mut self, now: Instant, answered: bool) {
         self.handle_timeout(now);
         if answered {
             self.checks_failed_in_row = 0;
-            if self.state == State::Probation {
-                self.lift();
+            if self.state == State::Probation && !self.by_work {
+                self.lift(now);
             }
             return;
         }
         self.checks_failed_in_row += 1;
+        self.by_work = false;
         match self.state {
-            State::Probation => self.suspend(now),
-            State::InUse if self.checks_failed_in_row >= self.params.checks => self.suspend(now),
+            State::Probation => self.suspend(now, false),
+            State::InUse if self.checks_failed_in_row >= self.params.checks => {
+                self.suspend(now, false);
+            }
             State::InUse | State::Suspended { .. } => {}
         }
     }
@@ -147,7 +156,12 @@ impl Suspension {
             || (all >= self.params.requests_min && share >= self.params.share_permille)
     }
 
-    fn suspend(&mut self, now: Instant) {
+    fn suspend(&mut self, now: Instant, by_work: bool) {
+        let well = |at: Instant| now.saturating_duration_since(at) >= WELL_AFTER;
+        if self.lifted_at.take().is_some_and(well) {
+            self.times = 0;
+        }
+        self.by_work = by_work && self.checks_failed_in_row == 0;
         // Equal jitter: at least half of the full time, so that nobody returns at once.
         let full = self.params.first.saturating_mul(1 << self.times.min(16));
         let full = full.min(self.params.longest);
@@ -160,9 +174,10 @@ impl Suspension {
         self.forget();
     }
 
-    fn lift(&mut self) {
+    fn lift(&mut self, now: Instant) {
         self.state = State::InUse;
-        self.times = 0;
+        self.lifted_at = Some(now);
+        self.by_work = false;
         self.forget();
     }
 
@@ -181,6 +196,8 @@ impl Suspension {
     }
 }
 
+/// Suspensions are counted on until it was well for this long.
+const WELL_AFTER: Duration = Duration::from_secs(60);
 /// One bucket a second: exact counts, since a decaying average hides a burst.
 const BUCKETS: usize = 10;
 
@@ -253,6 +270,20 @@ mod tests {
             it.handle_outcomes(now, 0, 1);
         }
         assert!(it.next_timeout().unwrap() - now >= PARAMS.longest / 2);
+    }
+
+    #[test]
+    fn an_answered_check_does_not_lift_what_failing_work_suspended() {
+        let (now, mut it) = fresh();
+        it.handle_check(now, true);
+        it.handle_outcomes(now, 0, 5);
+        let until = it.next_timeout().unwrap();
+        it.handle_check(until, true);
+        assert_eq!(it.verdict(), Verdict::Probation, "checks were answered all along");
+        it.handle_outcomes(until, 1, 0);
+        assert_eq!(it.verdict(), Verdict::InUse);
+        it.handle_outcomes(until, 0, 5);
+        assert!(it.next_timeout().unwrap() - until >= PARAMS.first, "the second one is longer");
     }
 
     #[test]

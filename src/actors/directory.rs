@@ -7,7 +7,7 @@
 mod children;
 mod publish;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -83,6 +83,8 @@ pub struct State {
     restarts: Restarts,
     changes: BTreeMap<OrchestratorId, Option<Arc<Row>>>,
     observed: Vec<Observation>,
+    /// Named by nobody any more, but with sessions that have not ended.
+    leaving: BTreeSet<OrchestratorId>,
     alarm_at: Option<Instant>,
     /// Pollers of sources, the ticker and the reader of news; they end with the actor.
     _tasks: JoinSet<()>,
@@ -122,10 +124,11 @@ impl Actor for DirectoryActor {
             restarts: Restarts::default(),
             changes: BTreeMap::new(),
             observed: Vec::new(),
+            leaving: BTreeSet::new(),
             alarm_at: None,
             _tasks: tasks,
         };
-        state.drop_unlisted();
+        state.take_over(now);
         state.args.shared.refs.directory.store(Some(Arc::new(myself.clone())));
         state.perform(&myself).await?;
         Ok(state)

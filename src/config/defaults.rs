@@ -33,6 +33,8 @@ pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// What may go elsewhere waits this long for an answer's head.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// A reservation waits this long, so that two orchestrators fit into an SDK's five seconds.
+pub(super) const RESERVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What cannot waits longer: an app within a session may think.
 pub(super) const SESSION_HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// A reservation's body is a few bytes, a prompt some kilobytes.

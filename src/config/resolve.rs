@@ -96,6 +96,7 @@ impl Reader {
             in_flight_max: limits.in_flight.unwrap_or(defaults::IN_FLIGHT),
             replay_max: limits.replay_kib.unwrap_or(defaults::REPLAY_KIB) * 1024,
             attempts_max: limits.attempts.unwrap_or(defaults::ATTEMPTS),
+            reserve_timeout: defaults::RESERVE_TIMEOUT,
             session_head_timeout: defaults::SESSION_HEAD_TIMEOUT,
             ticket_for: defaults::TICKET_FOR,
             journal: file.log.journal.map(|it| beside.join(it)),

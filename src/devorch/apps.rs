@@ -46,6 +46,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/apps/{runner}/session/{id}/app/{*rest}", any(call_session))
         .route("/apps/{runner}/app", any(call_once_root))
         .route("/apps/{runner}/app/{*rest}", any(call_once))
+        .route("/refresh-payment", post(refresh))
         .merge(switches::router())
         .with_state(shared)
 }
@@ -187,6 +188,26 @@ async fn payment(
         Ok(_) => text(StatusCode::FORBIDDEN, "manifest id does not match the session"),
         Err(why) => unpaid(&why).into_response(),
     }
+}
+
+/// Fresh payment parameters for a session, as a challenge that comes as a success.
+async fn refresh(State(shared): State<Arc<Shared>>, body: axum::Json<Refresh>) -> Response {
+    if body.sender.is_empty() {
+        return text(StatusCode::BAD_REQUEST, "bad sender");
+    }
+    if shared.issuer.asking.is_none_or(|it| it.fixed) {
+        let said = error::body("fixed price not found for session");
+        return (StatusCode::CONFLICT, said).into_response();
+    }
+    Seen::count(&shared.seen.challenges);
+    let challenge = shared.issuer.challenge(App::Echo.slug(), &body.manifest_id, clock::wall());
+    axum::Json(challenge).into_response()
+}
+
+#[derive(serde::Deserialize)]
+struct Refresh {
+    sender: String,
+    manifest_id: String,
 }
 
 async fn call_session_root(

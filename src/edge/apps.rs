@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 
 use crate::clock;
@@ -18,10 +20,9 @@ use crate::edge::relay::clean;
 use crate::edge::slug::Slug;
 use crate::edge::visit::Visit;
 use crate::edge::{Gateway, discover};
-use crate::id::OrchestratorId;
+use crate::id::{BadSessionId, OrchestratorId, SessionId};
 use crate::livepeer::bind;
 use crate::session::State;
-use crate::session::table::Opening;
 use crate::trace::passable_state;
 use crate::upstream::Body;
 use crate::view::row::{Mode, Runner, Standing};
@@ -36,6 +37,7 @@ pub(crate) fn list(
         return Err(ServeError::Method("GET"));
     }
     let wanted = discover::Filters::read(request.uri().query())?;
+    let _permit = gateway.permit()?;
     let view = gateway.view();
     let mut listed: BTreeMap<(Arc<str>, Mode, u32), Listed> = BTreeMap::new();
     for (_slot, row) in view.rows().filter(|(_slot, row)| row.standing == Standing::Ready) {
@@ -92,58 +94,84 @@ impl Listed {
     }
 }
 
-/// Reads what a request of this door is.
-pub(crate) fn job(
+/// Reads what a request of this door is. Of its body nothing is read, but for a request for
+/// payment parameters, which says in it whom it is for.
+pub(crate) async fn job(
     gateway: &Gateway,
     visit: Visit,
     mut request: Request<Incoming>,
 ) -> Result<Job, ServeError> {
-    let bound = bound(gateway, request.headers())?;
-    let work = work(gateway, &visit, &request, bound)?;
+    if request.uri().path() == "/refresh-payment" {
+        return refresh(gateway, visit, request).await;
+    }
+    let binding = bind::read(request.headers())?;
+    let bound = binding.session.and_then(|session| gateway.bindings.find(clock::now(), &session));
+    let work = work(gateway, &request, bound)?;
     let wants_upgrade = request.headers().contains_key(header::UPGRADE);
     let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let length = body.size_hint().exact();
+    let protocol = parts.headers.get(header::UPGRADE).cloned();
     let mut headers = parts.headers;
-    let protocol = headers.get(header::UPGRADE).cloned();
-    scrub(&mut headers);
-    if let (Work::New { bound: None, .. }, true) = (&work, bound.is_none()) {
-        // A payment whose orchestrator is not known goes nowhere: the unpaid request draws
-        // a fresh challenge, with which the client starts anew.
-        headers.remove(bind::SEGMENT);
-        headers.remove(bind::PAYMENT);
-    }
+    scrub(&mut headers, &visit);
     if let Some(protocol) = protocol.filter(|_| matches!(work, Work::Within { .. })) {
         headers.insert(header::CONNECTION, header::HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol);
     }
-    if let Ok(value) = visit.trace.to_string().parse() {
-        headers.insert("traceparent", value);
-    }
-    let state = headers.get("tracestate").map(|it| passable_state(it.as_bytes()).is_some());
-    if state == Some(false) {
-        headers.remove("tracestate");
-    }
-    let body = JobBody::Unread(body, length);
-    let mut job = Job::new(visit, work, headers, body);
+    let is_unbound = matches!(work, Work::New { bound: None, .. });
+    let mut job = Job::new(visit, work, headers, JobBody::Unread(body, length));
     job.upgrade = upgrade;
+    if is_unbound {
+        // A payment whose orchestrator is not known goes nowhere.
+        job.unbind();
+    }
     Ok(job)
+}
+
+/// Reads a request for fresh payment parameters, as SDKs send it:
+/// `{"sender":"0x…","manifest_id":"…"}`.
+async fn refresh(
+    gateway: &Gateway,
+    visit: Visit,
+    request: Request<Incoming>,
+) -> Result<Job, ServeError> {
+    #[derive(serde::Deserialize)]
+    struct Refresh {
+        manifest_id: String,
+    }
+    if request.method() != Method::POST {
+        return Err(ServeError::Method("POST"));
+    }
+    let (parts, body) = request.into_parts();
+    let body = tokio::time::timeout(REFRESH_WITHIN, Limited::new(body, REFRESH_MAX).collect());
+    let body = body.await.map_err(|_elapsed| ServeError::Body("too slow".to_owned()))?;
+    let body = body.map_err(|broken| ServeError::Body(broken.to_string()))?.to_bytes();
+    let refresh: Refresh = serde_json::from_slice(&body).map_err(|bad| {
+        ServeError::BadRequest(format!("send sender and manifest_id as JSON: {bad}"))
+    })?;
+    let manifest: SessionId = refresh
+        .manifest_id
+        .parse()
+        .map_err(|bad: BadSessionId| ServeError::BadRequest(format!("manifest_id: {bad}")))?;
+    let sessions = &gateway.shared.sessions;
+    let bound = gateway.bindings.find(clock::now(), &manifest);
+    let bound = bound.or_else(|| Some(sessions.find_by_id(manifest.as_str())?.orchestrator));
+    let unknown = || ServeError::SessionOver("its payments are not known here".to_owned());
+    let work = Work::Refresh { bound: bound.ok_or_else(unknown)? };
+    let mut headers = parts.headers;
+    scrub(&mut headers, &visit);
+    Ok(Job::new(visit, work, headers, JobBody::Held(body)))
 }
 
 fn work(
     gateway: &Gateway,
-    visit: &Visit,
     request: &Request<Incoming>,
     bound: Option<OrchestratorId>,
 ) -> Result<Work, ServeError> {
     let path = request.uri().path();
     let query = request.uri().query().map_or_else(String::new, |it| format!("?{it}"));
-    if path == "/refresh-payment" {
-        let said = "the session of this payment is not known here".to_owned();
-        return bound.map(|bound| Work::Refresh { bound }).ok_or(ServeError::SessionOver(said));
-    }
     if let Some(rest) = path.strip_prefix("/run/") {
-        return within(gateway, visit, rest, &query);
+        return within(gateway, request.method(), rest, &query, bound);
     }
     let rest = path.strip_prefix("/apps/").ok_or(ServeError::NoDoor)?;
     let (slug, last) = rest.split_once('/').ok_or(ServeError::NoDoor)?;
@@ -164,68 +192,60 @@ fn work(
     Ok(Work::New { app, capability, variant: slug.variant, mode, query, bound })
 }
 
-/// Reads a request within a session. One that this node has not seen yet, since another
-/// node reserved it or this one was restarted, is taken in.
-fn within(gateway: &Gateway, visit: &Visit, rest: &str, query: &str) -> Result<Work, ServeError> {
+/// Reads a request within a session.
+fn within(
+    gateway: &Gateway,
+    method: &Method,
+    rest: &str,
+    query: &str,
+    bound: Option<OrchestratorId>,
+) -> Result<Work, ServeError> {
     let (sealed, rest) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
     let ticket = gateway.key.open(sealed, Gateway::wall_s())?;
-    // No way out of the path that was sealed.
-    if rest.split('/').any(|part| matches!(part, "." | "..") || part.eq_ignore_ascii_case("%2e%2e"))
-    {
+    if leaves(rest) {
         return Err(ServeError::BadRequest("dots are not allowed in this path".to_owned()));
     }
-    let key = (ticket.orchestrator, ticket.session.clone());
-    let stop = rest == "/stop";
-    match gateway.shared.sessions.find(&key) {
-        Some(entry) if entry.state() == State::Ended => {
-            return Err(ServeError::SessionOver("it was ended".to_owned()));
-        }
-        Some(entry) if entry.state() == State::Draining && !stop => {
+    if bound.is_some_and(|bound| bound != ticket.orchestrator) {
+        let said = "its payment belongs to another orchestrator".to_owned();
+        return Err(ServeError::SessionOver(said));
+    }
+    let entry = gateway.shared.sessions.find(&(ticket.orchestrator, ticket.session.clone()));
+    // The app may have a path of that name; the session's own is below its control URL.
+    let is_control = match entry.as_ref().filter(|it| !it.control.is_empty()) {
+        Some(entry) => entry.control == ticket.path,
+        None => !ticket.path.ends_with("/app"),
+    };
+    let stop = is_control && rest == "/stop" && *method == Method::POST;
+    match entry.map(|it| it.state()) {
+        Some(State::Ended) => return Err(ServeError::SessionOver("it was ended".to_owned())),
+        Some(State::Draining) if !is_control => {
             return Err(ServeError::SessionOver("it is being drained".to_owned()));
         }
-        Some(_live) => {}
-        None => adopt(gateway, visit, &ticket, stop),
+        Some(State::Reserved | State::Active | State::Draining) | None => {}
     }
     let path = format!("{}{rest}{query}", ticket.path);
     Ok(Work::Within { ticket, path, stop })
 }
 
-fn adopt(gateway: &Gateway, visit: &Visit, ticket: &crate::ticket::Ticket, stop: bool) {
-    let view = gateway.view();
-    let Some((_slot, row)) = view.orchestrator(ticket.orchestrator) else { return };
-    if !gateway.shared.sessions.has_room() {
-        return;
-    }
-    gateway.shared.sessions.open(
-        clock::now(),
-        Opening {
-            orchestrator: row.id,
-            session: ticket.session.clone(),
-            uri: row.uri.clone(),
-            app: "".into(),
-            // The path sealed with a stop is the control path.
-            control: if stop { ticket.path.clone() } else { String::new() },
-            home: visit.located.home,
-            caller: visit.located.caller.place,
-            decision: None,
-            gauge: Arc::clone(&row.gauge),
-        },
-    );
-}
-
-/// Returns the orchestrator a request's payment belongs to, where it brings one.
-fn bound(gateway: &Gateway, headers: &HeaderMap) -> Result<Option<OrchestratorId>, ServeError> {
-    let binding = bind::read(headers)?;
-    let session = binding.session;
-    Ok(session.and_then(|session| gateway.bindings.find(clock::now(), &session)))
+/// Tells whether a path could lead out of the one it is appended to.
+fn leaves(rest: &str) -> bool {
+    let plain = rest.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/");
+    plain.replace("%5c", "\\").split(['/', '\\']).any(|part| matches!(part, "." | ".."))
 }
 
 /// Removes what concerns one connection, what names the client, and what only an
 /// orchestrator may say to its runner.
-fn scrub(headers: &mut HeaderMap) {
+fn scrub(headers: &mut HeaderMap, visit: &Visit) {
     clean(headers);
     for name in NOT_PASSED {
         headers.remove(name);
+    }
+    let state = headers.get("tracestate").map(|it| passable_state(it.as_bytes()).is_some());
+    if state == Some(false) {
+        headers.remove("tracestate");
+    }
+    if let Ok(value) = visit.trace.to_string().parse() {
+        headers.insert("traceparent", value);
     }
 }
 
@@ -242,6 +262,9 @@ impl Work {
     }
 }
 
+/// A request for payment parameters is a line of JSON.
+const REFRESH_MAX: usize = 4 * 1024;
+const REFRESH_WITHIN: Duration = Duration::from_secs(5);
 const NOT_PASSED: [&str; 16] = [
     "host",
     "expect",
@@ -260,3 +283,18 @@ const NOT_PASSED: [&str; 16] = [
     "livepeer-session-control",
     "http2-settings",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_spelling_of_dots_leaves_the_path_that_was_sealed() {
+        for out in ["/..", "/a/../b", "/%2e%2e/x", "/.%2E/x", "/..%2fx", "/a/.", "/..%5Cx"] {
+            assert!(leaves(out), "{out}");
+        }
+        for within in ["", "/", "/a..b/...", "/%2eenv", "/a.b"] {
+            assert!(!leaves(within), "{within}");
+        }
+    }
+}

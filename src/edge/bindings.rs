@@ -26,20 +26,31 @@ impl Bindings {
     /// Notes that `orchestrator` challenged under `manifest`.
     pub fn bind(&self, now: Instant, manifest: SessionId, orchestrator: OrchestratorId) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.by_manifest.insert(manifest.clone(), (orchestrator, now));
-        inner.order.push_back((now, manifest));
         inner.forget(now);
+        let held = inner.by_manifest.get(&manifest).map(|(held, _at)| *held);
+        // Nobody takes over a payment by naming another's manifest.
+        if held.is_none_or(|held| held == orchestrator) {
+            inner.renew(now, manifest, orchestrator);
+        }
     }
 
-    /// Returns whose `manifest` is.
+    /// Returns whose `manifest` is, and remembers that from now on.
     pub fn find(&self, now: Instant, manifest: &SessionId) -> Option<OrchestratorId> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.forget(now);
-        inner.by_manifest.get(manifest).map(|(orchestrator, _at)| *orchestrator)
+        let found = inner.by_manifest.get(manifest).map(|(orchestrator, _at)| *orchestrator)?;
+        inner.renew(now, manifest.clone(), found);
+        Some(found)
     }
 }
 
 impl Inner {
+    fn renew(&mut self, now: Instant, manifest: SessionId, orchestrator: OrchestratorId) {
+        self.by_manifest.insert(manifest.clone(), (orchestrator, now));
+        self.order.push_back((now, manifest));
+        self.forget(now);
+    }
+
     fn forget(&mut self, now: Instant) {
         let old = |at: Instant| now.saturating_duration_since(at) > KEPT_FOR;
         while self.order.front().is_some_and(|it| old(it.0) || self.order.len() > KEPT) {
@@ -67,7 +78,8 @@ mod tests {
         let (bindings, now) = (Bindings::default(), clock::now());
         let manifest = |number: usize| format!("m{number}").parse::<SessionId>().unwrap();
         bindings.bind(now, manifest(0), OrchestratorId(1));
-        assert_eq!(bindings.find(now, &manifest(0)), Some(OrchestratorId(1)));
+        bindings.bind(now, manifest(0), OrchestratorId(9));
+        assert_eq!(bindings.find(now, &manifest(0)), Some(OrchestratorId(1)), "not taken over");
         let late = now + KEPT_FOR + Duration::from_secs(1);
         assert_eq!(bindings.find(late, &manifest(0)), None);
         for number in 0..=KEPT {

@@ -80,6 +80,7 @@ pub(crate) fn answer(
         return Err(ServeError::Method("GET"));
     }
     let filters = Filters::read(request.uri().query())?;
+    let _permit = gateway.permit()?;
     let view = gateway.view();
     let caller = &visit.located.caller;
     let mut order = if filters.is_empty() {

@@ -71,7 +71,7 @@ async fn enter(
         "discover" => discover::answer(gateway, &visit, &request),
         "resolve" => resolve::answer(gateway, &visit, &request),
         "discovery" => apps::list(gateway, &visit, &request),
-        "apps" => match apps::job(gateway, visit, request) {
+        "apps" => match apps::job(gateway, visit, request).await {
             Ok(job) => serve(gateway, job).await,
             Err(error) => Err(error),
         },

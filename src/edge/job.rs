@@ -10,10 +10,12 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use metrics::counter;
 
+use crate::edge::Params;
 use crate::edge::refusal::ServeError;
 use crate::edge::route::{Refusal, Route, Why};
 use crate::edge::visit::Visit;
 use crate::id::{DecisionId, OrchestratorId};
+use crate::livepeer::bind;
 use crate::ticket::Ticket;
 use crate::upstream::Body;
 use crate::view::CapabilityId;
@@ -102,6 +104,16 @@ impl Job {
         }
     }
 
+    /// Lets go of a payment nobody here can take, and of the orchestrator it belonged to: the
+    /// unpaid request draws a fresh challenge, with which the client starts anew.
+    pub fn unbind(&mut self) {
+        self.headers.remove(bind::SEGMENT);
+        self.headers.remove(bind::PAYMENT);
+        if let Work::New { bound, .. } = &mut self.work {
+            *bound = None;
+        }
+    }
+
     /// Returns the body for an attempt. One up to `replay_max` bytes is read whole and kept,
     /// now that somebody is there to take it; a longer one streams and is gone with it.
     pub async fn body_to_send(&mut self, replay_max: usize) -> Result<Body, ServeError> {
@@ -166,10 +178,12 @@ impl Job {
     }
 
     /// Returns the longest an answer's head may take.
-    pub fn patience(&self, elsewhere: Duration, session: Duration) -> Duration {
+    pub fn patience(&self, params: &Params) -> Duration {
         match self.work {
-            Work::New { .. } | Work::Refresh { .. } => elsewhere,
-            Work::Within { .. } => session,
+            // One that belongs to a single orchestrator gains nothing by giving up early.
+            Work::New { mode: Mode::Persistent, bound: None, .. } => params.reserve_timeout,
+            Work::New { .. } | Work::Refresh { .. } => params.head_timeout,
+            Work::Within { .. } => params.session_head_timeout,
         }
     }
 

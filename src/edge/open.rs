@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
@@ -16,11 +16,10 @@ use crate::edge::refusal::ServeError;
 use crate::edge::route::{Attempt, Exchange, Opened, Refusal, Route, Why};
 use crate::policy::{Ask, PathKind, choose};
 use crate::unit::Micros;
-use crate::upstream::{Body, ConnectError, Lease, SendError};
 use crate::view::View;
 use crate::view::column::COLD_ROUND_TRIPS;
 use crate::view::outcome::Outcome;
-use crate::view::row::{Mode, Row, Standing};
+use crate::view::row::{Mode, Standing};
 
 impl Gateway {
     /// Returns where `job` goes next.
@@ -72,6 +71,11 @@ impl Gateway {
             Err(no_route) if no_route.excluded.is_empty() => {
                 return Err(unknown(view, &app));
             }
+            Err(_no_route) if bound.is_some() => {
+                // The one it belongs to cannot take it.
+                job.unbind();
+                return self.choose_new(view, job);
+            }
             Err(no_route) => return Err(job.nobody_left().unwrap_or(no_route.into())),
         };
         job.choosing += clock::now().saturating_duration_since(now);
@@ -103,8 +107,14 @@ impl Gateway {
     pub(crate) async fn open(&self, route: &Route, job: &mut Job) -> Result<Opened, Refusal> {
         let counted = matches!(job.work, Work::New { .. });
         let taken = || Refusal::unprocessed(Why::Full, "the one place of a probation is taken");
-        let mut attempt = Attempt::begin(&route.row, counted).ok_or_else(taken)?;
-        match self.exchange(route, job).await {
+        let mut attempt = Attempt::begin(route, counted, clock::now()).ok_or_else(taken)?;
+        let exchanged = self.exchange(route, job).await;
+        attempt.heard();
+        let judged = match exchanged {
+            Ok(exchange) => judge(exchange, job).await,
+            Err(refusal) => Err(refusal),
+        };
+        match judged {
             Ok(exchange) => {
                 attempt.will_end(outcome(route, &exchange, job));
                 Ok(Opened { exchange, attempt })
@@ -118,52 +128,6 @@ impl Gateway {
                 Err(refusal)
             }
         }
-    }
-
-    async fn exchange(&self, route: &Route, job: &mut Job) -> Result<Exchange, Refusal> {
-        let (row, started) = (&route.row, clock::now());
-        let mut lease = self.lease(row).await?;
-        let connecting = clock::now().saturating_duration_since(started);
-        // Only now, with somebody there to take it, is the body touched.
-        let body = job.body_to_send(self.params.replay_max).await.map_err(Refusal::client)?;
-        let mut request = request(route, job, body)?;
-        let patience = job.patience(self.params.head_timeout, self.params.session_head_timeout);
-        let sent = clock::now();
-        let (response, lease) = loop {
-            match lease.send(request, patience).await {
-                Ok(answered) => break answered,
-                // An idle connection died as it was taken; the request is whole.
-                Err(SendError::Unsent(whole)) => {
-                    request = *whole;
-                    lease = self.lease(row).await?;
-                }
-                Err(SendError::Silent(after)) => {
-                    let said = format!("no answer within {after:?}");
-                    return Err(Refusal { why: Why::Silent, processed: true, said });
-                }
-                Err(broken @ SendError::Broken(_)) => {
-                    let said = broken.to_string();
-                    return Err(Refusal { why: Why::Broken, processed: true, said });
-                }
-            }
-        };
-        let waiting = clock::now().saturating_duration_since(sent);
-        judge(Exchange { response, lease, connecting, waiting }, job).await
-    }
-
-    async fn lease(&self, row: &Row) -> Result<Lease, Refusal> {
-        let leased = self.shared.upstream.lease(row.id, &row.uri, &row.gauge).await;
-        leased.map_err(|error| {
-            let why = match error {
-                ConnectError::Full(_) => Why::Full,
-                ConnectError::Silent(_) => Why::Silent,
-                ConnectError::Refused(_)
-                | ConnectError::Tls(_)
-                | ConnectError::Pin
-                | ConnectError::Http(_) => Why::Broken,
-            };
-            Refusal::unprocessed(why, &error.to_string())
-        })
     }
 }
 
@@ -179,26 +143,14 @@ pub(crate) fn unknown(view: &View, app: &str) -> ServeError {
     }
 }
 
-fn request(route: &Route, job: &Job, body: Body) -> Result<Request<Body>, Refusal> {
-    let mut request = Request::new(body);
-    *request.method_mut() = job.visit.method.clone();
-    *request.uri_mut() = route.path.parse().map_err(|_bad| {
-        Refusal::client(ServeError::BadRequest("the path is not a valid URI path".into()))
-    })?;
-    *request.headers_mut() = job.headers.clone();
-    let authority = header::HeaderValue::from_str(route.row.uri.authority());
-    let authority = authority.map_err(|bad| Refusal::unprocessed(Why::Broken, &bad.to_string()))?;
-    request.headers_mut().insert(header::HOST, authority);
-    Ok(request)
-}
-
 /// Passes an answer on, or turns it into a refusal when somebody else may do better.
 async fn judge(exchange: Exchange, job: &Job) -> Result<Exchange, Refusal> {
     let status = exchange.response.status();
     let Work::New { mode, bound, .. } = &job.work else { return Ok(exchange) };
     let repeatable = !matches!(job.body, JobBody::Gone);
     let elsewhere = repeatable && bound.is_none();
-    if status == StatusCode::NOT_FOUND && elsewhere {
+    // An app may answer a single-shot call with a 404 of its own, and did its work then.
+    if status == StatusCode::NOT_FOUND && elsewhere && *mode == Mode::Persistent {
         let said = "it does not know this runner any more";
         return Err(Refusal::unprocessed(Why::Stale, said));
     }
@@ -228,8 +180,23 @@ fn outcome(route: &Route, exchange: &Exchange, job: &Job) -> Outcome {
     let status = exchange.response.status();
     let counted = matches!(job.work, Work::New { .. });
     match () {
+        // Busy is not bad, also where the request could not go elsewhere.
+        () if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS]
+            .contains(&status) =>
+        {
+            if counted {
+                Outcome::Full
+            } else {
+                Outcome::Neutral
+            }
+        }
+        // Within a session a 500 is the app's affair; only the way to it is judged.
+        () if !counted => match status {
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Outcome::Failed,
+            _ => Outcome::Neutral,
+        },
         () if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => Outcome::Failed,
-        () if !counted || status.is_client_error() => Outcome::Neutral,
+        () if status.is_client_error() => Outcome::Neutral,
         () => {
             let service = Micros::from(exchange.waiting).0.saturating_sub(route.row.link.rtt.0);
             Outcome::Served { service: Micros(service), offer: route.offer }

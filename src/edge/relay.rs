@@ -14,12 +14,14 @@ use crate::edge::job::{Job, Work};
 use crate::edge::refusal::ServeError;
 use crate::edge::rewrite::Rewriter;
 use crate::edge::route::{Attempt, Exchange, Opened, Route};
-use crate::edge::{Admitted, Gateway, explain};
+use crate::edge::{Gateway, Place, explain};
 use crate::id::{DecisionId, OrchestratorId};
 use crate::journal::UsageRecord;
 use crate::livepeer::runner::MAX_ANSWER;
+use crate::session::Entry;
 use crate::session::Reason;
 use crate::session::table::{Opening, Using};
+use crate::ticket::Ticket;
 use crate::upstream::body::{End, Watch};
 use crate::upstream::{Body, Lease};
 use crate::view::outcome::Outcome;
@@ -28,7 +30,7 @@ use crate::view::row::Mode;
 /// Passes an answer on. From here on nothing is retried.
 pub(crate) async fn relay(
     gateway: &Arc<Gateway>,
-    admitted: Admitted,
+    place: Option<Place>,
     mut job: Job,
     route: Route,
     opened: Opened,
@@ -36,19 +38,23 @@ pub(crate) async fn relay(
     let Opened { exchange, attempt } = opened;
     let status = exchange.response.status();
     let timing = timing(&job, &exchange);
-    let session = within(gateway, &job, &route, status)?;
-    let note = Note {
-        admitted,
+    let session = within(gateway, &job, &route, status);
+    let note = Note(Some(Noted {
+        place,
         attempt,
         session,
         usage: usage(gateway, &job, Some(&route), status),
         started: job.visit.started,
         lease: None,
-    };
+    }));
     let fresh = matches!(job.work, Work::New { mode: Mode::Persistent, .. }) && status.is_success();
     let mut response = match status {
         StatusCode::SWITCHING_PROTOCOLS => switch(gateway, &mut job, exchange, note)?,
         StatusCode::PAYMENT_REQUIRED => challenge(gateway, &job, &route, exchange, note).await?,
+        // Fresh payment parameters are a challenge that comes as a success.
+        StatusCode::OK if matches!(job.work, Work::Refresh { .. }) => {
+            challenge(gateway, &job, &route, exchange, note).await?
+        }
         _ if fresh => reserved(gateway, &job, &route, exchange, note).await?,
         _ => stream(exchange, note),
     };
@@ -61,7 +67,7 @@ fn stream(exchange: Exchange, mut note: Note) -> Response<Body> {
     let Exchange { response, lease, .. } = exchange;
     let (mut parts, body) = response.into_parts();
     clean(&mut parts.headers);
-    note.lease = Some(lease);
+    note.with(|it| it.lease = Some(lease));
     Response::from_parts(parts, Body::watched(body, Box::new(note)))
 }
 
@@ -76,8 +82,8 @@ async fn reserved(
     let (parts, body) = whole(exchange, &mut note).await?;
     let Ok(found) = rewriter(gateway, job, route).reserved(&body) else {
         // Whatever this is, it is no session: a broken orchestrator, not a broken client.
-        note.usage.status = StatusCode::BAD_GATEWAY.as_u16();
-        Box::new(note).ended(End::Cut);
+        note.with(|it| it.usage.status = StatusCode::BAD_GATEWAY.as_u16());
+        note.end(End::Cut);
         let said = "the orchestrator's answer is not a reserved session".to_owned();
         return Err(ServeError::Failed(said));
     };
@@ -85,7 +91,8 @@ async fn reserved(
         Work::New { app, .. } => Arc::clone(app),
         Work::Within { .. } | Work::Refresh { .. } => "".into(),
     };
-    note.usage.session = Some(found.session.clone());
+    let session = found.session.clone();
+    note.with(|it| it.usage.session = Some(session));
     gateway.shared.sessions.open(
         clock::now(),
         Opening {
@@ -140,15 +147,15 @@ fn switch(
         // The connection is the stream's now; its place stays taken until the end.
         let _lease = lease;
         let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) else {
-            return Box::new(note).ended(End::Cut);
+            return note.end(End::Cut);
         };
         let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
         let copied = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
         let end = if copied.is_ok() { End::Whole } else { End::Cut };
         let (up, down) = copied.unwrap_or_default();
-        note.usage.bytes_up += up;
+        note.with(|it| it.usage.bytes_up += up);
         note.passed(down as usize);
-        Box::new(note).ended(end);
+        note.end(end);
     });
     Ok(passed)
 }
@@ -165,11 +172,11 @@ async fn whole(
     let body = match read {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(broken)) => {
-            note.attempt.will_end(Outcome::Failed);
+            note.end(End::Cut);
             return Err(failed(format!("its answer broke off: {broken}")));
         }
         Err(_elapsed) => {
-            note.attempt.will_end(Outcome::Failed);
+            note.end(End::Cut);
             return Err(failed(format!("its answer did not end within {SHORT_ANSWER:?}")));
         }
     };
@@ -186,31 +193,49 @@ fn respond(
 ) -> Response<Body> {
     let body = body.into();
     note.passed(body.len());
-    Box::new(note).ended(End::Whole);
+    note.end(End::Whole);
     Response::from_parts(parts, Body::whole(body))
 }
 
-/// Finds or adopts the session a request belongs to, and notes what its answer says of it.
-fn within(
-    gateway: &Gateway,
-    job: &Job,
-    route: &Route,
-    status: StatusCode,
-) -> Result<Option<Using>, ServeError> {
-    let Work::Within { ticket, stop, .. } = &job.work else { return Ok(None) };
-    let entry = gateway.shared.sessions.find(&(ticket.orchestrator, ticket.session.clone()));
-    let Some(entry) = entry else { return Ok(None) };
-    if *stop && (status.is_success() || status == StatusCode::NOT_FOUND) {
+/// Finds the session a request belongs to, or takes it in when this node has not seen it
+/// yet, since another node reserved it or this one was restarted; and notes what the answer
+/// says of its end.
+fn within(gateway: &Gateway, job: &Job, route: &Route, status: StatusCode) -> Option<Using> {
+    let Work::Within { ticket, stop, .. } = &job.work else { return None };
+    let gone = status == StatusCode::NOT_FOUND;
+    let key = (ticket.orchestrator, ticket.session.clone());
+    let entry = match gateway.shared.sessions.find(&key) {
+        Some(entry) => entry,
+        // A session its orchestrator does not know is none.
+        None if gone || !gateway.shared.sessions.has_room() => return None,
+        None => adopt(gateway, job, route, ticket),
+    };
+    if *stop && (status.is_success() || gone) {
         entry.note_end(Reason::Stopped);
-    } else if status == StatusCode::NOT_FOUND && route.path.starts_with(&entry.control) {
-        // Only the orchestrator's own control path tells that the session is gone; an app
-        // may answer 404 for reasons of its own.
-        let control = route.path.strip_prefix(&entry.control).unwrap_or_default();
-        if control.starts_with("/payment") {
-            entry.note_end(Reason::Lost);
-        }
+    } else if gone && route.path == format!("{}/payment", entry.control) {
+        // Only the orchestrator's own paths tell that the session is gone; an app may answer
+        // 404 for reasons of its own.
+        entry.note_end(Reason::Lost);
     }
-    Ok(entry.begin(clock::now()))
+    entry.begin(clock::now())
+}
+
+fn adopt(gateway: &Gateway, job: &Job, route: &Route, ticket: &Ticket) -> Arc<Entry> {
+    let control = ticket.path.strip_suffix("/app").unwrap_or(&ticket.path);
+    gateway.shared.sessions.open(
+        clock::now(),
+        Opening {
+            orchestrator: route.row.id,
+            session: ticket.session.clone(),
+            uri: route.row.uri.clone(),
+            app: "".into(),
+            control: control.to_owned(),
+            home: job.visit.located.home,
+            caller: job.visit.located.caller.place,
+            decision: None,
+            gauge: Arc::clone(&route.row.gauge),
+        },
+    )
 }
 
 fn rewriter<'a>(gateway: &'a Gateway, job: &'a Job, route: &'a Route) -> Rewriter<'a> {
@@ -274,16 +299,13 @@ fn mark(gateway: &Gateway, job: &Job, route: &Route, timing: &str, headers: &mut
     }
 }
 
-/// Writes down work that nobody served.
-pub(crate) fn record_refused(gateway: &Gateway, admitted: Admitted, job: &Job, error: &ServeError) {
-    let mut usage = usage(gateway, job, None, error.status());
-    usage.attempts = job.tried.len() as u32;
-    usage.duration_us = usage.ttfb_us;
-    usage.end = "refused";
-    admitted.slot.write(usage);
-}
-
-fn usage(gateway: &Gateway, job: &Job, route: Option<&Route>, status: StatusCode) -> UsageRecord {
+/// Returns the line of the journal as far as it is known.
+pub(crate) fn usage(
+    gateway: &Gateway,
+    job: &Job,
+    route: Option<&Route>,
+    status: StatusCode,
+) -> UsageRecord {
     let located = &job.visit.located;
     let (capability, session) = match &job.work {
         Work::New { app, .. } => (Some(Arc::clone(app)), None),
@@ -315,9 +337,12 @@ fn usage(gateway: &Gateway, job: &Job, route: Option<&Route>, status: StatusCode
     }
 }
 
-/// What is written when the last byte has passed, or failed to.
-struct Note {
-    admitted: Admitted,
+/// What is written when the last byte has passed, or failed to. Dropped before that, it
+/// says so itself: no way out leaves a request unwritten.
+struct Note(Option<Noted>);
+
+struct Noted {
+    place: Option<Place>,
     attempt: Attempt,
     session: Option<Using>,
     usage: UsageRecord,
@@ -325,13 +350,39 @@ struct Note {
     lease: Option<Lease>,
 }
 
-impl Watch for Note {
-    fn passed(&mut self, n: usize) {
-        self.usage.bytes_down += n as u64;
+impl Note {
+    fn with(&mut self, change: impl FnOnce(&mut Noted)) {
+        if let Some(noted) = &mut self.0 {
+            change(noted);
+        }
     }
 
-    fn ended(self: Box<Self>, end: End) {
-        let Self { admitted, mut attempt, session, mut usage, started, lease } = *self;
+    fn end(&mut self, end: End) {
+        if let Some(noted) = self.0.take() {
+            noted.end(end);
+        }
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        self.end(End::Abandoned);
+    }
+}
+
+impl Watch for Note {
+    fn passed(&mut self, n: usize) {
+        self.with(|it| it.usage.bytes_down += n as u64);
+    }
+
+    fn ended(mut self: Box<Self>, end: End) {
+        self.end(end);
+    }
+}
+
+impl Noted {
+    fn end(self, end: End) {
+        let Self { place, mut attempt, session, mut usage, started, lease } = self;
         let now = clock::now();
         match end {
             End::Whole => {
@@ -356,7 +407,9 @@ impl Watch for Note {
             using.end(now);
         }
         log(&usage);
-        admitted.slot.write(usage);
+        if let Some(place) = place {
+            place.slot.write(usage);
+        }
     }
 }
 

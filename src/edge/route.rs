@@ -1,11 +1,12 @@
 //! Where a request goes, how an attempt is counted, and why one failed.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Response;
 use hyper::body::Incoming;
 
+use crate::clock;
 use crate::edge::refusal::ServeError;
 use crate::upstream::Lease;
 use crate::view::outcome::{Gauge, Outcome};
@@ -91,10 +92,14 @@ pub struct Attempt {
     counted: bool,
     probe: bool,
     outcome: Outcome,
+    /// Since when an answer is awaited, and how long is long.
+    awaited: Option<(Instant, Duration)>,
 }
 
 impl Attempt {
-    pub(crate) fn begin(row: &Row, counted: bool) -> Option<Self> {
+    /// Counts an attempt in; `None` when the one place of a probation is taken.
+    pub(crate) fn begin(route: &Route, counted: bool, now: Instant) -> Option<Self> {
+        let row = &route.row;
         // What belongs to a session there goes on; only new work is held back.
         let probe = counted && row.standing == Standing::Probation;
         if probe && !row.gauge.take_probe() {
@@ -104,7 +109,15 @@ impl Attempt {
             row.gauge.begin();
         }
         let gauge = Arc::clone(&row.gauge);
-        Some(Self { gauge, counted, probe, outcome: Outcome::Neutral })
+        let usual = row.offers.get(usize::from(route.offer)).and_then(|it| it.service);
+        let long = Duration::from(usual.unwrap_or_default()).saturating_mul(5).max(LONG_WAIT);
+        let awaited = counted.then_some((now, long));
+        Some(Self { gauge, counted, probe, outcome: Outcome::Neutral, awaited })
+    }
+
+    /// Notes that the orchestrator answered, or refused.
+    pub(crate) fn heard(&mut self) {
+        self.awaited = None;
     }
 
     /// Sets how it will be counted out.
@@ -117,6 +130,13 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         if self.probe {
             self.gauge.end_probe();
+        }
+        // A client that left after a long silence says of the orchestrator what a timeout
+        // would have said.
+        if let Some((since, long)) = self.awaited
+            && clock::now().saturating_duration_since(since) >= long
+        {
+            self.outcome = Outcome::Failed;
         }
         if self.counted {
             self.gauge.end(self.outcome);
@@ -135,3 +155,6 @@ impl Refusal {
         Self { said: error.to_string(), why: Why::Client(error), processed: false }
     }
 }
+
+/// A wait is long from here on, or from five times the usual answer's delay.
+const LONG_WAIT: Duration = Duration::from_secs(3);

@@ -1,6 +1,6 @@
 //! What one orchestrator offers: advertised, and learned by using it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,10 @@ pub struct Params {
 pub struct Offers {
     params: Params,
     offers: Vec<Learned>,
+    /// Every name it ever offered, at most [`NAMES_MAX`]; further ones are not taken.
+    names: BTreeSet<Arc<str>>,
+    /// Which of the offers each position of the last row was.
+    shown: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -52,7 +56,7 @@ struct Learned {
 impl Offers {
     /// Starts with nothing.
     pub fn new(params: Params) -> Self {
-        Self { params, offers: Vec::new() }
+        Self { params, offers: Vec::new(), names: BTreeSet::new(), shown: Vec::new() }
     }
 
     /// Takes the runners of a discovery answer in place of those before; what was learned
@@ -68,6 +72,9 @@ impl Offers {
         let jobs: Vec<Learned> = jobs.take(OFFERS_MAX / 2).collect();
         let mut offers: Vec<Learned> = Vec::with_capacity(runners.len() + jobs.len());
         for advert in runners.iter().take(OFFERS_MAX - jobs.len()) {
+            if !self.may_offer(&advert.app) {
+                continue;
+            }
             let price = advert.price();
             let runner = Arc::new(runner_of(uri, advert));
             let before = self.offers.iter().find(|it| {
@@ -92,6 +99,9 @@ impl Offers {
             std::mem::take(&mut self.offers).into_iter().partition(|it| it.runner.is_some());
         offers.truncate(OFFERS_MAX);
         for (name, job) in jobs.iter().take(OFFERS_MAX - offers.len()) {
+            if !self.may_offer(name) {
+                continue;
+            }
             let held = before.iter().find(|it| *it.name == **name).cloned();
             let mut learned = held.unwrap_or_else(|| self.unknown(now, name));
             if job.capacity > 0 {
@@ -102,6 +112,14 @@ impl Offers {
             offers.push(learned);
         }
         self.offers = offers;
+    }
+
+    /// Names are numbered for the life of the node, so nobody gets to make up many.
+    fn may_offer(&mut self, name: &str) -> bool {
+        if !self.names.contains(name) && self.names.len() < NAMES_MAX {
+            self.names.insert(name.into());
+        }
+        self.names.contains(name)
     }
 
     fn unknown(&self, now: Instant, name: &str) -> Learned {
@@ -120,7 +138,8 @@ impl Offers {
     /// Takes what the request path counted.
     pub fn take_outcomes(&mut self, drained: &Drained) {
         for (offer, service) in &drained.times {
-            if let Some(offer) = self.offers.get_mut(usize::from(*offer)) {
+            let at = self.shown.get(usize::from(*offer)).copied();
+            if let Some(offer) = at.and_then(|at| self.offers.get_mut(at)) {
                 offer.learn(*service);
             }
         }
@@ -148,7 +167,7 @@ impl Offers {
     /// Returns the offers as decisions read them. `ramp` is the share of the capacity to
     /// show, in thousandths.
     pub fn rows(
-        &self,
+        &mut self,
         now: Instant,
         told: &[Told],
         ramp: u64,
@@ -159,7 +178,7 @@ impl Offers {
         let in_flight = sum(|it| it.observation.in_flight);
         let arrivals = sum(|it| it.observation.arrivals_milli);
         let told_at = told.iter().map(|it| it.at).max().unwrap_or(now);
-        let row = |learned: &Learned| {
+        let mut row = |learned: &Learned| {
             let capacity = learned.capacity_milli();
             // A peer tells of the orchestrator as a whole; an offer bears its share.
             let share = |milli: u64| milli.saturating_mul(capacity) / all_milli;
@@ -184,7 +203,10 @@ impl Offers {
                 price: learned.price.map_or(Micros::ZERO, |price| self.wait_for(price)),
             })
         };
-        self.offers.iter().filter_map(row).collect()
+        let rows = self.offers.iter().enumerate().filter_map(|(at, it)| Some((at, row(it)?)));
+        let (shown, rows) = rows.unzip();
+        self.shown = shown;
+        rows
     }
 
     /// Returns how long the operator would wait to save the price of one unit of work.
@@ -264,6 +286,8 @@ fn path_of<'a>(uri: &ServiceUri, url: &'a str) -> Option<&'a str> {
     same.then(|| &rest[at..])
 }
 
+/// The most names one orchestrator offers in its life: the table of all has 4,096.
+const NAMES_MAX: usize = 128;
 /// The most offers of one orchestrator.
 pub const OFFERS_MAX: usize = 64;
 /// The most refusals that count between two drains: each says the same.

@@ -57,7 +57,7 @@ fn answer(rtt_ms: u64, runners: Vec<runner::Runner>) -> Result<Answer, CheckFail
     Ok(Answer { rtt: Some(Micros::from_ms(rtt_ms)), runners: Some(runners), info: None })
 }
 
-fn row(it: &Orchestrator, now: Instant) -> Row {
+fn row(it: &mut Orchestrator, now: Instant) -> Row {
     let mut names = Capabilities::default();
     it.row(now, |name| names.intern(name))
 }
@@ -80,9 +80,12 @@ fn told(node: &str, now: Instant, rtt_ms: u64, failures: u32) -> Told {
 #[test]
 fn nothing_is_offered_before_the_first_answer() {
     let (now, mut it) = fresh();
-    assert_eq!((row(&it, now).standing, row(&it, now).offers.len()), (Standing::Unknown, 0));
+    assert_eq!(
+        (row(&mut it, now).standing, row(&mut it, now).offers.len()),
+        (Standing::Unknown, 0)
+    );
     it.handle_check(now, answer(40, vec![echo(4, 1)]));
-    let row = row(&it, now);
+    let row = row(&mut it, now);
     assert_eq!((row.standing, row.offers.len()), (Standing::Ready, 1));
     assert_eq!((row.offers[0].capacity_milli, row.offers[0].others_milli), (4_000, 1_000));
     assert_eq!(row.link.evidence, Evidence::Own);
@@ -93,16 +96,16 @@ fn a_price_becomes_the_time_one_would_wait_for_it() {
     let (now, mut it) = fresh();
     it.handle_check(now, answer(40, vec![echo(4, 0)]));
     // 10^12 wei at 3,000 USD an ether are 0.3 cents; 200 ms a cent makes 60 ms.
-    assert_eq!(row(&it, now).offers[0].price, Micros::from_ms(60));
+    assert_eq!(row(&mut it, now).offers[0].price, Micros::from_ms(60));
 }
 
 #[test]
 fn a_capacity_refusal_lowers_capacity_and_never_health() {
     let (now, mut it) = fresh();
     it.handle_check(now, answer(40, vec![echo(10, 0)]));
-    let before = row(&it, now);
+    let before = row(&mut it, now);
     it.handle_outcomes(now, &Drained { started: 3, refusals: 3, ..Drained::default() });
-    let after = row(&it, now);
+    let after = row(&mut it, now);
     assert!(after.offers[0].capacity_milli < before.offers[0].capacity_milli);
     assert_eq!(after.outcomes, before.outcomes);
     assert_eq!(after.standing, Standing::Ready);
@@ -112,10 +115,11 @@ fn a_capacity_refusal_lowers_capacity_and_never_health() {
 fn what_was_learned_survives_the_next_advert() {
     let (now, mut it) = fresh();
     it.handle_check(now, answer(40, vec![echo(10, 0)]));
+    assert_eq!(row(&mut it, now).offers[0].service, None);
     let times = vec![(0, Micros::from_ms(900))];
     it.handle_outcomes(now, &Drained { started: 1, successes: 1, times, ..Drained::default() });
     it.handle_check(now, answer(40, vec![echo(10, 5)]));
-    assert_eq!(row(&it, now).offers[0].service, Some(Micros::from_ms(900)));
+    assert_eq!(row(&mut it, now).offers[0].service, Some(Micros::from_ms(900)));
 }
 
 #[test]
@@ -125,22 +129,22 @@ fn failed_checks_suspend_and_an_answer_after_the_wait_ramps_it_up() {
     for _ in 0..2 {
         it.handle_check(now, Err(CheckFailure::Connect("refused".into())));
     }
-    assert_eq!(row(&it, now).standing, Standing::Suspended);
+    assert_eq!(row(&mut it, now).standing, Standing::Suspended);
     let later = it.next_timeout(now).unwrap();
     it.handle_timeout(later);
-    assert_eq!(row(&it, later).standing, Standing::Probation);
+    assert_eq!(row(&mut it, later).standing, Standing::Probation);
     it.handle_check(later, answer(40, vec![echo(10, 0)]));
-    assert_eq!(row(&it, later).standing, Standing::Ready);
-    assert_eq!(row(&it, later).offers[0].capacity_milli, 1_000);
+    assert_eq!(row(&mut it, later).standing, Standing::Ready);
+    assert_eq!(row(&mut it, later).offers[0].capacity_milli, 1_000);
     let ramped = later + Duration::from_secs(15);
-    assert_eq!(row(&it, ramped).offers[0].capacity_milli, 5_000);
+    assert_eq!(row(&mut it, ramped).offers[0].capacity_milli, 5_000);
 }
 
 #[test]
 fn a_sample_faster_than_light_keeps_the_sample_and_drops_the_place() {
     let (now, mut it) = fresh();
     it.handle_check(now, answer(3, vec![]));
-    let row = row(&it, now);
+    let row = row(&mut it, now);
     assert_eq!((row.point, row.link.rtt), (None, Micros::from_ms(3)));
 }
 
@@ -148,11 +152,11 @@ fn a_sample_faster_than_light_keeps_the_sample_and_drops_the_place() {
 fn a_peers_round_trip_and_load_enter_the_row() {
     let (now, mut it) = fresh();
     it.handle_check(now, Ok(Answer { runners: Some(vec![echo(4, 0)]), ..Answer::default() }));
-    assert_eq!(row(&it, now).link.evidence, Evidence::Distance);
+    assert_eq!(row(&mut it, now).link.evidence, Evidence::Distance);
     let prior = expected_rtt(point(0.0).distance_m(&point(10.0)));
     let near = Told { peer_rtt: Some(Micros::from_ms(5)), ..told("b", now, 10, 0) };
     it.handle_told(now, vec![near]);
-    let row = row(&it, now);
+    let row = row(&mut it, now);
     assert!(prior > Micros::from_ms(15));
     assert_eq!((row.link.rtt, row.link.evidence), (Micros::from_ms(15), Evidence::Peer));
     assert_eq!(row.offers[0].others_milli, 2_000);
@@ -163,11 +167,11 @@ fn a_peers_round_trip_and_load_enter_the_row() {
 fn what_peers_measure_from_afar_shifts_what_is_expected() {
     let (now, mut it) = fresh();
     it.handle_check(now, Ok(Answer { runners: Some(vec![echo(4, 0)]), ..Answer::default() }));
-    let before = row(&it, now).expected_from(&point(90.0)).0;
+    let before = row(&mut it, now).expected_from(&point(90.0)).0;
     let far = Told { peer_point: Some(point(60.0)), ..told("b", now, 60, 0) };
     it.handle_told(now, vec![far]);
-    assert!(row(&it, now).reach < 0);
-    assert!(row(&it, now).expected_from(&point(90.0)).0 < before);
+    assert!(row(&mut it, now).reach < 0);
+    assert!(row(&mut it, now).expected_from(&point(90.0)).0 < before);
 }
 
 #[test]
@@ -178,7 +182,7 @@ fn a_death_seen_by_a_peer_is_noted_as_its_word_and_brings_a_look() {
     it.handle_told(now, vec![told("b", now, 40, 5)]);
     let outputs: Vec<Output> = std::iter::from_fn(|| it.poll_output()).collect();
     assert_eq!(outputs, [Output::Changed, Output::Doubt]);
-    let row = row(&it, now);
+    let row = row(&mut it, now);
     assert_eq!(row.outcomes.told_by.map(|it| it.to_string()), Some("b".to_owned()));
     assert_eq!(row.outcomes.failures_milli, 2_500);
     assert_eq!(row.standing, Standing::Ready, "evidence, never a verdict");
@@ -187,18 +191,18 @@ fn a_death_seen_by_a_peer_is_noted_as_its_word_and_brings_a_look() {
 #[test]
 fn who_told_first_is_named_until_the_orchestrator_answers_again() {
     let (now, mut it) = fresh();
-    let told_by = |it: &Orchestrator| row(it, now).outcomes.told_by.map(|it| it.to_string());
+    let told_by = |it: &mut Orchestrator| row(it, now).outcomes.told_by.map(|it| it.to_string());
     it.handle_check(now, answer(40, vec![echo(4, 0)]));
     it.handle_told(now, vec![told("b", now, 40, 1)]);
     for _ in 0..3 {
         it.handle_check(now, Err(CheckFailure::Connect("refused".to_owned())));
     }
-    assert_eq!(told_by(&it), Some("b".to_owned()), "own failures outweigh b's word by now");
+    assert_eq!(told_by(&mut it), Some("b".to_owned()), "own failures outweigh b's word by now");
     it.handle_told(now, vec![told("c", now, 40, 2)]);
-    assert_eq!(told_by(&it), Some("b".to_owned()), "c tells nothing new");
+    assert_eq!(told_by(&mut it), Some("b".to_owned()), "c tells nothing new");
     it.handle_told(now, Vec::new());
     it.handle_check(now, answer(40, vec![echo(4, 0)]));
-    assert_eq!(told_by(&it), None);
+    assert_eq!(told_by(&mut it), None);
 }
 
 #[test]
@@ -217,5 +221,5 @@ fn a_runner_at_another_origin_is_not_relayed_to() {
     let (now, mut it) = fresh();
     let elsewhere = r#"{"url":"https://x:1/run","app":"a","mode":"single-shot"}"#;
     it.handle_check(now, answer(40, vec![advert(elsewhere)]));
-    assert_eq!(row(&it, now).offers[0].runner.as_ref().unwrap().path, None);
+    assert_eq!(row(&mut it, now).offers[0].runner.as_ref().unwrap().path, None);
 }

@@ -207,7 +207,7 @@ impl Table {
         let key = (opening.orchestrator, opening.session.clone());
         let mut rows = self.lock();
         let entry = rows.entry(key).or_insert_with(|| {
-            opening.gauge.begin();
+            opening.gauge.hold();
             Arc::new(Entry {
                 orchestrator: opening.orchestrator,
                 session: opening.session,

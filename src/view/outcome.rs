@@ -75,6 +75,11 @@ impl Gauge {
         self.in_flight.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// Counts a session in whose reservation was counted as an attempt of its own.
+    pub fn hold(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts an attempt out.
     pub fn end(&self, outcome: Outcome) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);

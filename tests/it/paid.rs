@@ -8,7 +8,7 @@ use portolan::devorch::Params;
 use portolan::livepeer::proto::{OrchestratorInfo, Payment, SegData};
 use portolan::livepeer::runner::Challenge;
 use prost::Message;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::node::{Answer, Node, Orch, Setup, far, params};
@@ -144,14 +144,19 @@ async fn when_who_asked_is_full_or_gone_the_payment_goes_nowhere_else() {
 #[tokio::test]
 async fn fresh_parameters_come_from_who_asked() {
     let (node, orchs) = two().await;
-    let (_, headers, _) = challenged(&node).await;
-    let before =
-        [orchs[0].seen().await["requests"].clone(), orchs[1].seen().await["requests"].clone()];
-    let answer = send(&node, "/refresh-payment", &headers).await;
+    let (challenge, _, _) = challenged(&node).await;
+    let about = |manifest: &str| json!({ "sender": "0x1", "manifest_id": manifest }).to_string();
+    let answer = node.post("/refresh-payment", &about(&challenge.manifest_id)).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
     assert_eq!(answer.header("portolan-orchestrator"), {
         portolan::id::OrchestratorId::of(&orchs[0].uri).to_string()
     });
-    assert_ne!(orchs[0].seen().await["requests"], before[0]);
-    let nobodys = send(&node, "/refresh-payment", &[]).await.refused(404);
+    let fresh: Challenge = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(fresh.manifest_id, challenge.manifest_id);
+    assert!(fresh.payment_url.contains("/run/"), "it leads back here: {}", fresh.payment_url);
+    let paid = send(&node, &door(&node).await, &payment(&fresh)).await;
+    assert_eq!(paid.status, StatusCode::OK, "{}", paid.text());
+    let nobodys = node.post("/refresh-payment", &about("nobodys")).await.refused(404);
     assert!(nobodys.contains("reserve again"), "{nobodys}");
+    node.post("/refresh-payment", "not JSON").await.refused(400);
 }

@@ -16,6 +16,7 @@ use crate::orchestrator::Declared;
 use crate::orchestrator::evidence::Told;
 use crate::uri::ServiceUri;
 use crate::view::outcome::Gauge;
+use crate::view::row::Standing;
 
 impl State {
     /// Carries out everything the machine has asked for.
@@ -42,12 +43,23 @@ impl State {
     ) -> Result<(), ActorProcessingErr> {
         if let Some(child) = self.children.get_mut(&id) {
             child.named = named.clone();
+            let stays = self.leaving.remove(&id) && !child.draining;
+            if stays {
+                self.tell(id, ChildMsg::SetDraining(false));
+            }
             let declared = self.declared(&named);
             self.tell(id, ChildMsg::Declared(declared));
             return Ok(());
         }
         let actor = self.spawn(myself, id, &named).await?;
-        self.children.insert(id, Child { actor, named, draining: false });
+        // What the operator drained stays so, also when the directory starts anew.
+        let view = self.args.shared.view.load();
+        let standing = view.orchestrator(id).map(|(_slot, row)| row.standing);
+        let draining = standing == Some(Standing::Draining);
+        self.children.insert(id, Child { actor, named, draining });
+        if draining {
+            self.tell(id, ChildMsg::SetDraining(true));
+        }
         Ok(())
     }
 
@@ -75,7 +87,15 @@ impl State {
         Ok(actor)
     }
 
+    /// Lets go of one nobody names any more; with sessions there, when they have ended.
     fn remove(&mut self, id: OrchestratorId) {
+        let view = self.args.shared.view.load();
+        if view.orchestrator(id).is_some_and(|(_slot, row)| row.gauge.in_flight() > 0) {
+            self.leaving.insert(id);
+            self.tell(id, ChildMsg::SetDraining(true));
+            return;
+        }
+        self.leaving.remove(&id);
         let Some(child) = self.children.remove(&id) else { return };
         self.actors.remove(&child.actor.get_id());
         child.actor.stop(None);
@@ -143,11 +163,12 @@ impl State {
         if parent.operator.is_some() {
             return;
         }
+        // Nobody declared where these are; residency above all is not inherited.
         let named = |uri: ServiceUri| Named {
             uri,
-            region: parent.region,
-            point: parent.point,
-            country: parent.country,
+            region: None,
+            point: None,
+            country: None,
             operator: Some(parent.uri.clone()),
         };
         let named = uris.into_iter().map(named).collect();
@@ -169,6 +190,13 @@ impl State {
                 }
             });
             self.tell(*id, ChildMsg::Told(told.collect()));
+        }
+    }
+
+    /// Lets go of those whose last session has ended.
+    pub(super) fn release(&mut self) {
+        for id in self.leaving.clone() {
+            self.remove(id);
         }
     }
 

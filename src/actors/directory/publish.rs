@@ -1,5 +1,6 @@
 //! Rows into Views, ten times a second.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,8 +11,11 @@ use crate::actors::directory::State;
 use crate::actors::mesh;
 use crate::actors::orchestrator::Msg as ChildMsg;
 use crate::clock;
+use crate::directory::{Named, Source};
 use crate::health::Observation;
+use crate::id::OrchestratorId;
 use crate::mesh::Standing as PeerStanding;
+use crate::uri::ServiceUri;
 use crate::view::row::Standing;
 use crate::view::{Row, View};
 
@@ -26,6 +30,7 @@ impl State {
             self.machine.handle_traffic(now, row.id);
             self.tell(row.id, ChildMsg::Drain);
         }
+        self.release();
         self.report(&view);
         self.args.shared.upstream.sweep(now);
         let observed = std::mem::take(&mut self.observed);
@@ -67,18 +72,40 @@ impl State {
         self.observed.push(observation);
     }
 
-    /// Removes rows that an earlier directory left and nobody names any more.
-    pub(super) fn drop_unlisted(&mut self) {
-        if !self.args.fetched.is_empty() {
-            return;
-        }
+    /// Takes over from an earlier directory what it had fetched: those rows are looked after
+    /// until their source is read again and says otherwise.
+    pub(super) fn take_over(&mut self, now: Instant) {
         let view = self.args.shared.view.load_full();
+        let mut fetched: Vec<Named> = Vec::new();
+        let mut instances: BTreeMap<OrchestratorId, Vec<Named>> = BTreeMap::new();
         for (_slot, row) in view.rows() {
-            let listed = self.args.listed.iter().any(|named| named.uri == row.uri);
-            let instance = row.operator.as_ref() != row.uri.as_str();
-            if !listed && !instance {
-                self.changes.insert(row.id, None);
+            if self.args.listed.iter().any(|named| named.uri == row.uri) {
+                continue;
             }
+            let operator = row.operator.parse::<ServiceUri>().ok();
+            let parent = operator.filter(|it| *it != row.uri);
+            let named = Named {
+                uri: row.uri.clone(),
+                region: None,
+                point: row.point,
+                country: row.country,
+                operator: parent.clone(),
+            };
+            match parent {
+                Some(parent) => {
+                    instances.entry(OrchestratorId::of(&parent)).or_default().push(named);
+                }
+                None if self.args.fetched.is_empty() => {
+                    self.changes.insert(row.id, None);
+                }
+                None => fetched.push(named),
+            }
+        }
+        if let Some(first) = self.args.fetched.first() {
+            self.machine.handle_source(now, Source::Fetched(first.url.clone()), fetched);
+        }
+        for (parent, named) in instances {
+            self.machine.handle_source(now, Source::Instance(parent), named);
         }
     }
 
