@@ -14,6 +14,7 @@ use crate::edge::job::{Job, Work};
 use crate::edge::refusal::ServeError;
 use crate::edge::rewrite::Rewriter;
 use crate::edge::route::{Attempt, Exchange, Opened, Route};
+use crate::edge::send::Upload;
 use crate::edge::{Gateway, Place, explain};
 use crate::id::{DecisionId, OrchestratorId};
 use crate::journal::UsageRecord;
@@ -45,6 +46,7 @@ pub(crate) async fn relay(
         session,
         usage: usage(gateway, &job, Some(&route), status),
         started: job.visit.started,
+        upload: exchange.upload.clone(),
         lease: None,
     }));
     let fresh = matches!(job.work, Work::New { mode: Mode::Persistent, .. }) && status.is_success();
@@ -151,7 +153,8 @@ fn switch(
         };
         let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
         let copied = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
-        let end = if copied.is_ok() { End::Whole } else { End::Cut };
+        // Which of the two sides vanished is not told; nobody is blamed for it.
+        let end = if copied.is_ok() { End::Whole } else { End::Abandoned };
         let (up, down) = copied.unwrap_or_default();
         note.with(|it| it.usage.bytes_up += up);
         note.passed(down as usize);
@@ -347,6 +350,7 @@ struct Noted {
     session: Option<Using>,
     usage: UsageRecord,
     started: Instant,
+    upload: Upload,
     lease: Option<Lease>,
 }
 
@@ -382,7 +386,9 @@ impl Watch for Note {
 
 impl Noted {
     fn end(self, end: End) {
-        let Self { place, mut attempt, session, mut usage, started, lease } = self;
+        let Self { place, mut attempt, session, mut usage, started, upload, lease } = self;
+        // An answer that breaks because its question did is nobody's failure but the client's.
+        let end = if end == End::Cut && upload.is_broken() { End::Abandoned } else { end };
         let now = clock::now();
         match end {
             End::Whole => {

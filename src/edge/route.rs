@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 
 use crate::clock;
 use crate::edge::refusal::ServeError;
+use crate::edge::send::Upload;
 use crate::upstream::Lease;
 use crate::view::outcome::{Gauge, Outcome};
 use crate::view::row::{Row, Standing};
@@ -43,6 +44,8 @@ pub struct Exchange {
     pub connecting: Duration,
     /// From the request sent to the head of the answer.
     pub waiting: Duration,
+    /// How far the client's body has come.
+    pub upload: Upload,
 }
 
 /// Why an orchestrator did not serve a request. The client saw nothing of it.

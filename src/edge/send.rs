@@ -53,7 +53,7 @@ impl Gateway {
             }
         };
         let waiting = upload.since_end(sent);
-        Ok(Exchange { response, lease, connecting, waiting })
+        Ok(Exchange { response, lease, connecting, waiting, upload })
     }
 
     async fn lease(&self, row: &Row) -> Result<Lease, Refusal> {
@@ -86,9 +86,10 @@ fn request(route: &Route, job: &Job, body: Body) -> Result<Request<Body>, Refusa
 }
 
 /// How far the client's body has come.
-#[derive(Clone)]
-struct Upload(Arc<Progress>);
+#[derive(Clone, Debug)]
+pub struct Upload(Arc<Progress>);
 
+#[derive(Debug)]
 struct Progress {
     started: Instant,
     /// Milliseconds after `started` when a byte last went out.
@@ -135,6 +136,12 @@ impl Upload {
                 return Ok(answered);
             }
         }
+    }
+
+    /// Tells whether the client broke off: what then breaks further on is its doing.
+    pub(crate) fn is_broken(&self) -> bool {
+        let ended = *self.0.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.is_some_and(|(_at, how)| how != End::Whole)
     }
 
     fn end(&self) -> Option<Instant> {
