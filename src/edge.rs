@@ -21,6 +21,7 @@ pub mod rewrite;
 pub mod route;
 pub mod send;
 pub mod slug;
+pub mod upload;
 pub mod visit;
 
 use std::collections::BTreeMap;

@@ -14,7 +14,7 @@ use crate::edge::job::{Job, Work};
 use crate::edge::refusal::ServeError;
 use crate::edge::rewrite::Rewriter;
 use crate::edge::route::{Attempt, Exchange, Opened, Route};
-use crate::edge::send::Upload;
+use crate::edge::upload::Upload;
 use crate::edge::{Gateway, Place, explain};
 use crate::id::{DecisionId, OrchestratorId};
 use crate::journal::UsageRecord;

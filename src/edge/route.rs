@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 
 use crate::clock;
 use crate::edge::refusal::ServeError;
-use crate::edge::send::Upload;
+use crate::edge::upload::Upload;
 use crate::upstream::Lease;
 use crate::view::outcome::{Gauge, Outcome};
 use crate::view::row::{Row, Standing};
