@@ -18,6 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::id::OrchestratorId;
 use crate::upstream::pin::{Pins, Verifier};
+use crate::upstream::tcp;
 use crate::uri::ServiceUri;
 
 /// What is to be spoken.
@@ -97,8 +98,7 @@ impl Dialer {
         protocol: Protocol,
     ) -> Result<Connected, ConnectError> {
         let tcp = self.tcp(uri).await.map_err(ConnectError::Refused)?;
-        // A request's head and each frame of a stream go out at once.
-        tcp.set_nodelay(true).map_err(ConnectError::Refused)?;
+        tcp::tune(&tcp, tcp::ORCHESTRATOR_UNACKNOWLEDGED).map_err(ConnectError::Refused)?;
         if !uri.is_tls() {
             let http2 = protocol == Protocol::Http2;
             return Ok(Connected { io: TokioIo::new(Stream::Plain(tcp)), http2 });
