@@ -70,7 +70,9 @@ pub enum CheckFailure {
     #[error("cannot connect: {0}")]
     Connect(String),
     /// The certificate is not the one pinned.
-    #[error("its certificate changed; it is pinned anew at most once in ten minutes")]
+    #[error(
+        "its certificate changed; a new one is pinned once it has lasted for a minute of checks"
+    )]
     Pin,
     /// No answer in time.
     #[error("no answer within {0:?}")]

@@ -9,6 +9,7 @@ pub mod check;
 pub mod connect;
 pub mod fetch;
 pub mod pin;
+pub mod tcp;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -58,6 +59,7 @@ pub struct Upstream {
 struct Origin {
     idle: Mutex<Vec<Idle>>,
     open: AtomicU32,
+    gauge: Arc<Gauge>,
 }
 
 #[derive(Debug)]
@@ -84,7 +86,6 @@ pub struct Lease {
 #[derive(Debug)]
 struct Place {
     origin: Arc<Origin>,
-    gauge: Arc<Gauge>,
     idle_max: usize,
     idle_all_max: u32,
     idle_all: Arc<AtomicU32>,
@@ -93,10 +94,12 @@ struct Place {
 /// Why a request brought no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// The connection was gone before a byte of the request went out; the request is whole.
+    /// An idle connection was gone before a byte of the request went out; the request is
+    /// whole. Never said of a fresh connection, so that trying again ends.
     #[error("the connection was closed before the request was sent")]
     Unsent(Box<Request<Body>>),
-    /// The request, or part of it, went out and no head came back.
+    /// The request, or part of it, went out and no head came back; or a fresh connection was
+    /// closed before that.
     #[error("the orchestrator broke off before answering: {0}")]
     Broken(#[source] hyper::Error),
     /// No head came back in time.
@@ -123,15 +126,14 @@ impl Upstream {
         uri: &ServiceUri,
         gauge: &Arc<Gauge>,
     ) -> Result<Lease, ConnectError> {
-        let origin = self.origin(id);
+        let origin = self.origin(id, gauge);
         let place = |origin: &Arc<Origin>| Place {
             origin: Arc::clone(origin),
-            gauge: Arc::clone(gauge),
             idle_max: self.params.idle_max,
             idle_all_max: self.params.idle_all_max,
             idle_all: Arc::clone(&self.idle_all),
         };
-        while let Some(mut idle) = origin.take_idle(gauge) {
+        while let Some(mut idle) = origin.take_idle() {
             // A place is held from here on, also while a dead connection is dropped.
             let place = place(&origin);
             let fresh = clock::now().saturating_duration_since(idle.since) < self.params.idle_for;
@@ -160,10 +162,17 @@ impl Upstream {
         Ok(Lease { sender, place, warm: false })
     }
 
-    fn origin(&self, id: OrchestratorId) -> Arc<Origin> {
+    fn origin(&self, id: OrchestratorId, gauge: &Arc<Gauge>) -> Arc<Origin> {
         let mut origins = lock(&self.origins);
-        let fresh = || Arc::new(Origin { idle: Mutex::default(), open: AtomicU32::new(0) });
-        Arc::clone(origins.entry(id).or_insert_with(fresh))
+        // One that left the directory and came back has other counters.
+        if let Some(known) = origins.get(&id).filter(|it| Arc::ptr_eq(&it.gauge, gauge)) {
+            return Arc::clone(known);
+        }
+        let origin =
+            Origin { idle: Mutex::default(), open: AtomicU32::new(0), gauge: Arc::clone(gauge) };
+        let origin = Arc::new(origin);
+        origins.insert(id, Arc::clone(&origin));
+        origin
     }
 
     /// Closes idle connections that were not used for their time.
@@ -175,6 +184,7 @@ impl Upstream {
             let fresh = |at: Instant| now.saturating_duration_since(at) < self.params.idle_for;
             idle.retain(|it| fresh(it.since) && !it.sender.is_closed());
             origin.open.fetch_sub((before - idle.len()) as u32, Ordering::AcqRel);
+            origin.gauge.set_warm(idle.len() as u32);
         }
     }
 
@@ -192,10 +202,10 @@ impl Upstream {
 
 impl Origin {
     /// Takes the most recently used idle connection; the place it holds goes to the taker.
-    fn take_idle(&self, gauge: &Gauge) -> Option<Idle> {
+    fn take_idle(&self) -> Option<Idle> {
         let mut idle = lock(&self.idle);
         let taken = idle.pop();
-        gauge.set_warm(idle.len() as u32);
+        self.gauge.set_warm(idle.len() as u32);
         taken
     }
 }
@@ -214,7 +224,7 @@ impl Lease {
         match tokio::time::timeout(head_timeout, sent).await {
             Err(_elapsed) => Err(SendError::Silent(head_timeout)),
             Ok(Ok(response)) => Ok((response, self)),
-            Ok(Err(mut failed)) => match failed.take_message() {
+            Ok(Err(mut failed)) => match failed.take_message().filter(|_| self.warm) {
                 Some(request) => Err(SendError::Unsent(Box::new(request))),
                 None => Err(SendError::Broken(failed.into_error())),
             },
@@ -232,7 +242,7 @@ impl Lease {
         let room = place.idle_all.load(Ordering::Relaxed) <= place.idle_all_max;
         if idle.len() < place.idle_max && room {
             idle.push(Idle { sender, since: now, _counted: counted });
-            place.gauge.set_warm(idle.len() as u32);
+            place.origin.gauge.set_warm(idle.len() as u32);
             // The idle connection keeps the place.
             place.origin.open.fetch_add(1, Ordering::AcqRel);
         }
@@ -269,3 +279,6 @@ const READY_WITHIN: Duration = Duration::from_millis(10);
 const HEADERS_MAX: usize = 128;
 /// Bytes a connection buffers while reading a head; longer heads are refused.
 const BUFFER: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests;

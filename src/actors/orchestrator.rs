@@ -19,6 +19,7 @@ use crate::id::OrchestratorId;
 use crate::orchestrator::evidence::Told;
 use crate::orchestrator::{Answer, CheckFailure, Declared, Orchestrator, Output, Params};
 use crate::upstream::check::check;
+use crate::upstream::pin;
 use crate::view::outcome::Gauge;
 
 /// The actor.
@@ -140,7 +141,9 @@ impl State {
     fn checked(&mut self, now: Instant, end: Result<Answer, CheckFailure>) {
         if matches!(end, Err(CheckFailure::Pin)) {
             let taken = self.args.shared.upstream.dialer().pins.repin(now, self.id);
-            tracing::warn!(orchestrator = %self.id, taken, "its certificate changed");
+            let said = "its certificate changed; it gets no requests until a new one has lasted";
+            let after = pin::REPIN_AFTER.as_secs();
+            tracing::warn!(orchestrator = %self.id, taken, after_s = after, "{said}");
         }
         if end.is_err() {
             self.info_at = None;

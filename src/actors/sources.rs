@@ -9,8 +9,10 @@ use ractor::ActorRef;
 use crate::actors::directory::Msg;
 use crate::actors::shared::Shared;
 use crate::directory::{Named, Source};
+use crate::id::OrchestratorId;
 use crate::livepeer::runner::{Discovery, parse_discovery, parse_webhook};
 use crate::upstream::fetch::{FetchError, fetch};
+use crate::upstream::{ConnectError, Dialer};
 use crate::uri::ServiceUri;
 
 /// One list to fetch.
@@ -36,11 +38,24 @@ pub enum Kind {
 }
 
 /// Reads a list again and again; a list that cannot be read leaves the last one standing.
+///
+/// A list's certificate is trusted on first use and, since public authorities have theirs
+/// renewed every few weeks, whenever it changes, with a warning. So whoever sits on the path
+/// can name orchestrators, though not pose as one: where that matters, a list belongs on a
+/// private network.
 pub(crate) async fn poll(fetch: Fetch, shared: Arc<Shared>, directory: ActorRef<Msg>) {
     let mut ticks = tokio::time::interval(fetch.every);
+    // Pins of its own: an orchestrator at the same URL keeps the stricter rule.
+    let dialer = Dialer { pins: Arc::default(), ..shared.upstream.dialer().clone() };
     loop {
         ticks.tick().await;
-        let named = match read(&fetch, &shared).await {
+        let mut listed = read(&fetch, &dialer).await;
+        if matches!(listed, Err(FetchError::Connect(ConnectError::Pin))) {
+            tracing::warn!(source = %fetch.url, "the certificate of a list changed; it is taken");
+            dialer.pins.forget(OrchestratorId::of(&fetch.url));
+            listed = read(&fetch, &dialer).await;
+        }
+        let named = match listed {
             Ok(named) => named,
             Err(error) => {
                 counter!("livepeer_discovery_errors_total").increment(1);
@@ -54,8 +69,8 @@ pub(crate) async fn poll(fetch: Fetch, shared: Arc<Shared>, directory: ActorRef<
     }
 }
 
-async fn read(from: &Fetch, shared: &Shared) -> Result<Vec<Named>, FetchError> {
-    let body = fetch(shared.upstream.dialer(), &from.url, from.query.as_deref(), TIMEOUT).await?;
+async fn read(from: &Fetch, dialer: &Dialer) -> Result<Vec<Named>, FetchError> {
+    let body = fetch(dialer, &from.url, from.query.as_deref(), TIMEOUT).await?;
     let list: Discovery = match from.kind {
         Kind::Webhook => parse_webhook(&body),
         Kind::Discovery => parse_discovery(&body),

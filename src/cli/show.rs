@@ -1,8 +1,7 @@
 //! What a person reads.
 
-#![expect(clippy::print_stdout, reason = "commands print their results")]
-
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::IpAddr;
 
 use anyhow::Result;
@@ -22,89 +21,120 @@ pub fn complain(error: &anyhow::Error) {
 }
 
 /// Prints one line at once, for whoever waits for it.
-pub(super) fn line(text: &str) -> Result<()> {
-    println!("{text}");
-    std::io::stdout().flush()?;
-    Ok(())
+pub(super) fn line(said: &str) -> Result<()> {
+    print(&format!("{said}\n"))
+}
+
+/// Writes to standard output. Whoever read it may have seen enough, as `head` has: that is
+/// no fault of the command.
+fn print(said: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(said.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 pub(super) fn config(config: &Config) -> Result<()> {
-    println!("node           {} in {}", config.node, config.region);
-    println!("clients        {}", config.public);
-    println!("public url     {}", config.public_url.as_deref().unwrap_or("(as clients ask)"));
-    println!("operators      {}", config.admin);
+    let mut out = String::new();
+    writeln!(out, "node           {} in {}", config.node, config.region)?;
+    writeln!(out, "clients        {}", config.public)?;
+    writeln!(out, "public url     {}", config.public_url.as_deref().unwrap_or("(as clients ask)"))?;
+    writeln!(out, "operators      {}", config.admin)?;
     match &config.mesh {
         Some(mesh) => {
-            println!("mesh           {} as {}", mesh.listen, mesh.trust_domain);
+            writeln!(out, "mesh           {} as {}", mesh.listen, mesh.trust_domain)?;
             for peer in &mesh.params.peers {
                 let address = mesh.addresses.get(peer).map(ToString::to_string);
-                println!("peer           {peer} at {}", address.as_deref().unwrap_or("(dials us)"));
+                writeln!(
+                    out,
+                    "peer           {peer} at {}",
+                    address.as_deref().unwrap_or("(dials us)")
+                )?;
             }
         }
-        None => println!("mesh           none: this node has no peers"),
+        None => writeln!(out, "mesh           none: this node has no peers")?,
     }
-    println!("regions        {}", config.regions.len());
-    println!(
+    writeln!(out, "regions        {}", config.regions.len())?;
+    writeln!(
+        out,
         "orchestrators  {} listed, {} lists",
         config.orchestrators.len(),
         config.sources.len()
-    );
+    )?;
     for named in &config.orchestrators {
         let region = named.region.map(|it| it.to_string());
-        println!("orchestrator   {} in {}", named.uri, region.as_deref().unwrap_or("(unknown)"));
+        writeln!(
+            out,
+            "orchestrator   {} in {}",
+            named.uri,
+            region.as_deref().unwrap_or("(unknown)")
+        )?;
     }
     let geoip = if config.geoip.is_empty() { "embedded countries" } else { "files" };
-    println!("geoip          {geoip}");
+    writeln!(out, "geoip          {geoip}")?;
     for file in &config.geoip {
-        println!("geoip file     {}", file.display());
+        writeln!(out, "geoip file     {}", file.display())?;
     }
     let key =
         if config.ticket_key.is_some() { "from file" } else { "random: URLs end with the process" };
-    println!("ticket key     {key}");
+    writeln!(out, "ticket key     {key}")?;
     let journal = config.journal.as_ref().map(|it| it.display().to_string());
-    println!("journal        {}", journal.as_deref().unwrap_or("none"));
-    println!(
+    writeln!(out, "journal        {}", journal.as_deref().unwrap_or("none"))?;
+    writeln!(
+        out,
         "requests       {} at once, {} attempts each",
         config.in_flight_max, config.attempts_max
-    );
-    println!("sessions       {} at once, idle for {:?}", config.sessions_max, config.session.idle);
-    println!("checks         {} a second", config.directory.checks_per_second);
-    println!("IP Geolocation by DB-IP (https://db-ip.com)");
-    line("ok")
+    )?;
+    writeln!(
+        out,
+        "sessions       {} at once, idle for {:?}",
+        config.sessions_max, config.session.idle
+    )?;
+    writeln!(out, "checks         {} a second", config.directory.checks_per_second)?;
+    writeln!(out, "IP Geolocation by DB-IP (https://db-ip.com)")?;
+    writeln!(out, "ok")?;
+    print(&out)
 }
 
 pub(super) fn place(ip: IpAddr, answer: &Answer, regions: &RegionMap) -> Result<()> {
-    println!("address     {ip}");
-    println!("class       {}", format!("{:?}", answer.class).to_lowercase());
+    let mut out = String::new();
+    writeln!(out, "address     {ip}")?;
+    writeln!(out, "class       {}", format!("{:?}", answer.class).to_lowercase())?;
     let Some(place) = answer.place else {
-        return line("place       unknown: a node uses its own region");
+        writeln!(out, "place       unknown: a node uses its own region")?;
+        return print(&out);
     };
     let country = place.country.map(|it| it.to_string());
-    println!("country     {}", country.as_deref().unwrap_or("unknown"));
-    println!("confidence  {}", text(&serde_json::to_value(place.confidence)?));
-    println!("point       {:.4}, {:.4}", place.point.lat(), place.point.lon());
+    writeln!(out, "country     {}", country.as_deref().unwrap_or("unknown"))?;
+    writeln!(out, "confidence  {}", text(&serde_json::to_value(place.confidence)?))?;
+    writeln!(out, "point       {:.4}, {:.4}", place.point.lat(), place.point.lon())?;
     let mut near: Vec<_> =
         regions.iter().map(|region| (place.point.distance_m(&region.point), region)).collect();
     near.sort_by_key(|(metres, region)| (*metres, region.id));
     for (at, (metres, region)) in near.into_iter().take(5).enumerate() {
         let label = if at == 0 { "home" } else { "then" };
-        println!(
+        writeln!(
+            out,
             "{label:<11} {:<4} {} ({} km, about {})",
             region.id,
             region.name,
             metres / 1000,
             expected_rtt(metres)
-        );
+        )?;
     }
-    line("IP Geolocation by DB-IP (https://db-ip.com)")
+    writeln!(out, "IP Geolocation by DB-IP (https://db-ip.com)")?;
+    print(&out)
 }
 
 pub(super) fn explain(found: &Value, json: bool) -> Result<()> {
     if json {
         return line(&serde_json::to_string_pretty(found)?);
     }
+    let mut out = String::new();
     let caller = &found["caller"];
-    println!(
+    writeln!(
+        out,
         "{} for {} by the {} path, caller at home in {} ({}, known by {})",
         found["decision"].as_str().map_or("hypothetical".to_owned(), |id| format!("decision {id}")),
         text(&found["capability"]),
@@ -112,8 +142,9 @@ pub(super) fn explain(found: &Value, json: bool) -> Result<()> {
         text(&caller["home"]),
         text(&caller["country"]),
         text(&caller["confidence"]),
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "{:<9} {:<16} {:<6} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8}  evidence",
         "verdict",
         "orchestrator",
@@ -124,22 +155,24 @@ pub(super) fn explain(found: &Value, json: bool) -> Result<()> {
         "service",
         "failing",
         "price"
-    );
+    )?;
     for it in found["candidates"].as_array().into_iter().flatten() {
         if it["verdict"] == "excluded" {
-            println!(
+            writeln!(
+                out,
                 "{:<9} {:<16} {:<6} {:>9} because: {}",
                 "excluded",
                 text(&it["orchestrator"]),
                 text(&it["region"]),
                 "",
                 text(&it["reason"])
-            );
+            )?;
             continue;
         }
         let (terms, data) = (&it["terms_ms"], &it["data"]);
         let ms = |value: &Value| format!("{:.1}", value.as_f64().unwrap_or_default());
-        println!(
+        writeln!(
+            out,
             "{:<9} {:<16} {:<6} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8}  {} {} ms, {} ms old",
             text(&it["verdict"]),
             text(&it["orchestrator"]),
@@ -153,21 +186,25 @@ pub(super) fn explain(found: &Value, json: bool) -> Result<()> {
             text(&data["evidence"]),
             ms(&data["rtt_ms"]),
             text(&data["evidence_age_ms"]),
-        );
+        )?;
     }
-    line("")
+    writeln!(out)?;
+    print(&out)
 }
 
 pub(super) fn orchestrators(found: &Value, json: bool) -> Result<()> {
     if json {
         return line(&serde_json::to_string_pretty(found)?);
     }
-    println!(
+    let mut out = String::new();
+    writeln!(
+        out,
         "{:<16} {:<6} {:<10} {:>8} {:<11} {:>9} {:>7}  uri",
         "id", "region", "standing", "rtt ms", "evidence", "failures", "flying"
-    );
+    )?;
     for it in found["orchestrators"].as_array().into_iter().flatten() {
-        println!(
+        writeln!(
+            out,
             "{:<16} {:<6} {:<10} {:>8.1} {:<11} {:>9.1} {:>7}  {}{}",
             text(&it["id"]),
             text(&it["region"]),
@@ -178,21 +215,25 @@ pub(super) fn orchestrators(found: &Value, json: bool) -> Result<()> {
             text(&it["in_flight"]),
             text(&it["uri"]),
             it["last_failure"].as_str().map_or(String::new(), |said| format!(" ({said})")),
-        );
+        )?;
     }
-    line("")
+    writeln!(out)?;
+    print(&out)
 }
 
 pub(super) fn sessions(found: &Value, json: bool) -> Result<()> {
     if json {
         return line(&serde_json::to_string_pretty(found)?);
     }
-    println!(
+    let mut out = String::new();
+    writeln!(
+        out,
         "{:<28} {:<16} {:<9} {:<16} {:<6} {:>6} {:>9} {:>12}",
         "session", "app", "state", "orchestrator", "home", "age s", "requests", "bytes down"
-    );
+    )?;
     for it in found["sessions"].as_array().into_iter().flatten() {
-        println!(
+        writeln!(
+            out,
             "{:<28} {:<16} {:<9} {:<16} {:<6} {:>6} {:>9} {:>12}",
             text(&it["session"]),
             text(&it["app"]),
@@ -202,9 +243,10 @@ pub(super) fn sessions(found: &Value, json: bool) -> Result<()> {
             text(&it["age_s"]),
             text(&it["requests"]),
             text(&it["bytes_down"]),
-        );
+        )?;
     }
-    line("")
+    writeln!(out)?;
+    print(&out)
 }
 
 fn text(value: &Value) -> String {

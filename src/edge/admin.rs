@@ -2,12 +2,14 @@
 //!
 //! Bound to loopback by default; nothing here is for clients.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -50,6 +52,10 @@ pub fn routes(admin: Admin) -> Router {
         .route("/v1/explain", get(explain_one))
         .route("/v1/decisions", get(decisions))
         .route("/v1/locate", get(locate))
+        .fallback(async || refuse(StatusCode::NOT_FOUND, NO_DOOR))
+        .method_not_allowed_fallback(async || {
+            refuse(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method; see Allow")
+        })
         .with_state(admin)
 }
 
@@ -136,11 +142,17 @@ async fn orchestrators(State(admin): State<Admin>) -> axum::Json<Value> {
     axum::Json(json!({ "view": view.version, "orchestrators": rows.collect::<Vec<_>>() }))
 }
 
-async fn drain_orchestrator(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
+async fn drain_orchestrator(
+    State(admin): State<Admin>,
+    Asked(Path(id)): Asked<Path<String>>,
+) -> Response {
     set_draining(&admin, &id, true)
 }
 
-async fn resume_orchestrator(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
+async fn resume_orchestrator(
+    State(admin): State<Admin>,
+    Asked(Path(id)): Asked<Path<String>>,
+) -> Response {
     set_draining(&admin, &id, false)
 }
 
@@ -185,14 +197,14 @@ fn session(entry: &Entry, now: std::time::Instant) -> Value {
     })
 }
 
-async fn end_session(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
+async fn end_session(State(admin): State<Admin>, Asked(Path(id)): Asked<Path<String>>) -> Response {
     tell_session(&admin, &id, sessions::Msg::End)
 }
 
 async fn drain_session(
     State(admin): State<Admin>,
-    Path(id): Path<String>,
-    Query(within): Query<Within>,
+    Asked(Path(id)): Asked<Path<String>>,
+    Asked(Query(within)): Asked<Query<Within>>,
 ) -> Response {
     let deadline = clock::now() + Duration::from_secs(within.seconds.min(3600));
     tell_session(&admin, &id, |key| sessions::Msg::Drain(Some(key), deadline))
@@ -233,7 +245,10 @@ struct Which {
     path: Option<String>,
 }
 
-async fn explain_one(State(admin): State<Admin>, Query(which): Query<Which>) -> Response {
+async fn explain_one(
+    State(admin): State<Admin>,
+    Asked(Query(which)): Asked<Query<Which>>,
+) -> Response {
     let gateway = &admin.gateway;
     if let Some(id) = &which.decision {
         let Ok(id) = id.parse::<DecisionId>() else {
@@ -289,7 +304,7 @@ struct Whom {
     ip: String,
 }
 
-async fn locate(State(admin): State<Admin>, Query(whom): Query<Whom>) -> Response {
+async fn locate(State(admin): State<Admin>, Asked(Query(whom)): Asked<Query<Whom>>) -> Response {
     let Some(ip) = parse(&whom.ip) else {
         return refuse(StatusCode::BAD_REQUEST, "ip: an IPv4 or IPv6 address");
     };
@@ -310,6 +325,21 @@ fn located(gateway: &Gateway, ip: IpAddr) -> Value {
     })
 }
 
+/// A part of a request, or a refusal in the words of every other one.
+struct Asked<E>(E);
+
+impl<S: Send + Sync, E: FromRequestParts<S>> FromRequestParts<S> for Asked<E>
+where
+    E::Rejection: Display,
+{
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let asked = E::from_request_parts(parts, state).await;
+        asked.map(Self).map_err(|bad| refuse(StatusCode::BAD_REQUEST, &bad.to_string()))
+    }
+}
+
 fn refuse(status: StatusCode, message: &str) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
     (status, kind, error::body(message)).into_response()
@@ -317,4 +347,5 @@ fn refuse(status: StatusCode, message: &str) -> Response {
 
 /// Rows one answer lists.
 const ROWS_MAX: usize = 10_000;
+const NO_DOOR: &str = "no such path at this door; /readyz, /metrics and /v1/node are among those";
 const RESTARTING: &str = "the actor in charge is being restarted; try again in a second";

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use crate::edge::Gateway;
 use crate::edge::enter;
 use crate::edge::locate::Connection;
+use crate::upstream::tcp;
 
 /// The bounds of a listener.
 #[derive(Clone, Copy, Debug)]
@@ -132,8 +133,8 @@ async fn accept<F>(
         };
         match accepted {
             Ok((tcp, peer)) => {
-                // A stream's frames go out as they come.
-                if tcp.set_nodelay(true).is_ok() {
+                // One that cannot be set up is gone already.
+                if tcp::tune(&tcp, tcp::CLIENT_UNACKNOWLEDGED).is_ok() {
                     connections.spawn(serve(tcp, peer, stop.clone()));
                 }
             }

@@ -1,13 +1,13 @@
 //! Certificates of orchestrators: self-signed, so pinned on first use.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use sha2::{Digest, Sha256};
 
 use crate::id::OrchestratorId;
@@ -21,64 +21,76 @@ pub struct Pins {
 #[derive(Clone, Copy, Debug)]
 struct Pin {
     digest: [u8; 32],
-    repinned_at: Option<Instant>,
+    other: Option<Other>,
+}
+
+/// Another certificate than the one pinned, the only one met since the pinned one was.
+#[derive(Clone, Copy, Debug)]
+struct Other {
+    digest: [u8; 32],
+    /// When a check first met it.
+    since: Option<Instant>,
+    /// Whether it is taken when it is met again.
+    due: bool,
 }
 
 impl Pins {
-    /// Lets the next certificate of `id` be pinned in place of the one known; refused
-    /// within [`REPIN_AFTER`] of the last time. Orchestrators make a new certificate when
-    /// they lose their data folder, so a change is odd but not foul.
+    /// Notes that a check met another certificate of `id` than the one pinned, and tells
+    /// whether it is taken from now on: once checks have met the same one, and nobody any
+    /// other, for [`REPIN_AFTER`]. Orchestrators make a new certificate when they lose their
+    /// data folder, so a change is odd but not foul; a short one is.
     pub fn repin(&self, now: Instant, id: OrchestratorId) -> bool {
-        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pins = self.lock();
+        // One that is forgotten is first met next time; one met in order again stays pinned.
         let Some(pin) = pins.get_mut(&id) else { return true };
-        let recent = |at: Instant| now.saturating_duration_since(at) < REPIN_AFTER;
-        if pin.repinned_at.is_some_and(recent) {
-            return false;
-        }
-        *pin = Pin { digest: ANY, repinned_at: Some(now) };
-        true
+        let Some(other) = &mut pin.other else { return false };
+        let since = *other.since.get_or_insert(now);
+        other.due |= now.saturating_duration_since(since) >= REPIN_AFTER;
+        other.due
     }
 
     /// Forgets an orchestrator.
     pub fn forget(&self, id: OrchestratorId) {
-        self.pins.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.lock().remove(&id);
     }
 
-    fn accepts(&self, id: OrchestratorId, certificate: &[u8]) -> bool {
+    /// Tells whether a connection of `id` under `certificate` may be used. To be asked only
+    /// once the other side has proved that it holds the key, since the first one met is pinned.
+    pub(crate) fn accepts(&self, id: OrchestratorId, certificate: &[u8]) -> bool {
         let digest: [u8; 32] = Sha256::digest(certificate).into();
-        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
-        let pin = pins.entry(id).or_insert(Pin { digest, repinned_at: None });
-        if pin.digest == ANY {
-            pin.digest = digest;
+        let mut pins = self.lock();
+        let pin = pins.entry(id).or_insert(Pin { digest, other: None });
+        let other = pin.other.filter(|other| other.digest == digest);
+        if pin.digest == digest || other.is_some_and(|it| it.due) {
+            *pin = Pin { digest, other: None };
+            return true;
         }
-        pin.digest == digest
+        pin.other = other.or(Some(Other { digest, since: None, due: false }));
+        false
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<OrchestratorId, Pin>> {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Accepts the certificate pinned for one orchestrator, whoever signed it; the signature of
-/// the handshake is checked, so only the holder of its key is accepted.
+/// Accepts any certificate whose key the other side holds: the signature of the handshake is
+/// checked here, whose certificate it is by [`Pins::accepts`] after it.
 #[derive(Debug)]
 pub(crate) struct Verifier {
-    pub(crate) pins: Arc<Pins>,
-    pub(crate) id: OrchestratorId,
     pub(crate) provider: Arc<CryptoProvider>,
 }
 
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
-        end_entity: &CertificateDer<'_>,
+        _end_entity: &CertificateDer<'_>,
         _intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
         _ocsp: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.pins.accepts(self.id, end_entity) {
-            true => Ok(ServerCertVerified::assertion()),
-            false => {
-                Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
-            }
-        }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -106,25 +118,64 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// A new certificate is taken at most this often.
-pub const REPIN_AFTER: Duration = Duration::from_secs(600);
-/// Stands for "whatever comes next": no SHA-256 of anything is known to be this.
-const ANY: [u8; 32] = [0; 32];
+/// How long checks must have met the same new certificate before it is taken. Two checks or
+/// more of an idle orchestrator: whoever sits on the path for a moment is not believed, and one
+/// that was made anew is out for a minute, which the others cover.
+pub const REPIN_AFTER: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock;
 
+    const ID: OrchestratorId = OrchestratorId(1);
+
+    fn pinned() -> (Pins, Instant) {
+        let pins = Pins::default();
+        assert!(pins.accepts(ID, b"first"));
+        (pins, clock::now())
+    }
+
     #[test]
-    fn the_first_certificate_is_pinned_and_another_is_taken_only_once_in_a_while() {
-        let (pins, id, now) = (Pins::default(), OrchestratorId(1), clock::now());
-        assert!(pins.accepts(id, b"first"));
-        assert!(!pins.accepts(id, b"second"));
-        assert!(pins.repin(now, id));
-        assert!(pins.accepts(id, b"second"));
-        assert!(!pins.accepts(id, b"first"));
-        assert!(!pins.repin(now + REPIN_AFTER / 2, id));
-        assert!(pins.repin(now + REPIN_AFTER, id));
+    fn another_certificate_is_taken_once_checks_have_met_it_for_a_while() {
+        let (pins, now) = pinned();
+        assert!(!pins.accepts(ID, b"second"));
+        assert!(!pins.repin(now, ID));
+        assert!(!pins.accepts(ID, b"second"));
+        assert!(!pins.repin(now + REPIN_AFTER / 2, ID));
+        assert!(!pins.accepts(ID, b"second"));
+        assert!(pins.repin(now + REPIN_AFTER, ID));
+        assert!(pins.accepts(ID, b"second"));
+        assert!(!pins.accepts(ID, b"first"));
+    }
+
+    #[test]
+    fn a_third_certificate_starts_the_wait_again() {
+        let (pins, now) = pinned();
+        for (at, certificate) in [b"second", b"third!", b"second"].into_iter().enumerate() {
+            assert!(!pins.accepts(ID, certificate));
+            assert!(!pins.repin(now + REPIN_AFTER * at as u32, ID));
+        }
+        assert!(!pins.accepts(ID, b"second"));
+        assert!(pins.repin(now + REPIN_AFTER * 3, ID));
+        assert!(!pins.accepts(ID, b"third!"));
+    }
+
+    #[test]
+    fn the_pinned_certificate_ends_the_wait_of_another() {
+        let (pins, now) = pinned();
+        assert!(!pins.accepts(ID, b"second"));
+        assert!(!pins.repin(now, ID));
+        assert!(pins.accepts(ID, b"first"));
+        assert!(!pins.repin(now + REPIN_AFTER, ID));
+        assert!(!pins.accepts(ID, b"second"));
+    }
+
+    #[test]
+    fn one_that_is_forgotten_is_met_for_the_first_time_again() {
+        let (pins, now) = pinned();
+        pins.forget(ID);
+        assert!(pins.repin(now, ID));
+        assert!(pins.accepts(ID, b"second"));
     }
 }

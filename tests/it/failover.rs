@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use portolan::clock;
+use portolan::id::OrchestratorId;
+use portolan::upstream::pin::REPIN_AFTER;
 
 use crate::node::{Answer, Node, ONCE, Orch, RESERVE, Setup, far, params, post};
 
@@ -20,7 +22,7 @@ async fn two() -> (Node, [Orch; 2]) {
 fn served(answer: &Answer, by: &Orch) {
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
     let served_by = answer.header("portolan-orchestrator");
-    let expected = portolan::id::OrchestratorId::of(&by.uri).to_string();
+    let expected = OrchestratorId::of(&by.uri).to_string();
     assert_eq!(served_by, expected, "{:?}", answer.headers);
 }
 
@@ -212,11 +214,17 @@ async fn an_orchestrator_that_comes_back_serves_again() {
     orchs[0] = Orch::start_again(at).await;
     orchs[1].die().await;
     let begin = clock::now();
-    // Until a check has seen the new certificate nobody is left; then it serves.
+    // Until checks have met the new certificate for a while nobody is left; then it serves.
+    // The while is not waited for: the pins are told of a check now and of one after it.
+    let (id, pins) =
+        (OrchestratorId::of(&orchs[0].uri), &node.app.gateway.shared.upstream.dialer().pins);
     let answer = loop {
         let answer = node.call("x").await;
         if answer.status == StatusCode::OK || begin.elapsed() > Duration::from_secs(15) {
             break answer;
+        }
+        for at in [begin, begin + REPIN_AFTER] {
+            pins.repin(at, id);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     };

@@ -162,11 +162,33 @@ async fn the_operators_door_refuses_in_the_same_words() {
         (400, "/v1/explain?ip=8.8.8.8&capability=demo/once&path=up"),
         (404, "/v1/explain?ip=8.8.8.8&capability=none"),
         (400, "/v1/locate?ip=x"),
+        (400, "/v1/locate"),
+        (400, "/v1/locate?ip=8.8.8.8&ip=8.8.8.8"),
+        (404, "/"),
+        (404, "/v1/none"),
     ] {
         node.admin(Method::GET, path).await.refused(status);
     }
+    let answer = node.admin(Method::POST, "/v1/node").await;
+    answer.refused(405);
+    assert_eq!(answer.header("allow"), "GET,HEAD");
+    node.admin(Method::GET, "/v1/sessions/x").await.refused(405);
+    node.admin(Method::DELETE, "/v1/sessions/%ff").await.refused(400);
+    node.admin(Method::POST, "/v1/sessions/x/drain?seconds=x").await.refused(400);
     node.admin(Method::POST, "/v1/orchestrators/x/drain").await.refused(400);
     node.admin(Method::POST, "/v1/orchestrators/0000000000000000/drain").await.refused(404);
     node.admin(Method::POST, "/v1/sessions/x/drain").await.refused(404);
     assert_eq!(actors(&node.app.root().get_cell()), before);
+}
+
+#[test]
+fn a_command_whose_reader_is_gone_ends_in_peace() {
+    for ip in ["8.8.8.8", "10.0.0.1"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_portolan"));
+        let run = command.args(["locate", ip]).stdout(writer).output().unwrap();
+        assert!(run.status.success(), "{run:?}");
+        assert!(run.stderr.is_empty(), "{run:?}");
+    }
 }

@@ -1,0 +1,60 @@
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+
+use super::*;
+
+const ID: OrchestratorId = OrchestratorId(1);
+const PATIENCE: Duration = Duration::from_secs(5);
+
+async fn upstream() -> (Upstream, TcpListener, ServiceUri) {
+    let params = Params {
+        connections_max: 4,
+        idle_max: 4,
+        idle_all_max: 4,
+        idle_for: Duration::from_secs(60),
+        head_timeout: PATIENCE,
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    (Upstream::new(params, Dialer::new(PATIENCE)), listener, uri)
+}
+
+fn request() -> Request<Body> {
+    Request::get("/").header("host", "x").body(Body::Empty).unwrap()
+}
+
+#[tokio::test]
+async fn sweeping_closes_old_connections_and_counts_them_out() {
+    let (upstream, listener, uri) = upstream().await;
+    let gauge = Arc::new(Gauge::default());
+    let lease = upstream.lease(ID, &uri, &gauge).await.unwrap();
+    let answer = async {
+        let (mut tcp, _peer) = listener.accept().await.unwrap();
+        assert!(tcp.read(&mut [0; 1024]).await.unwrap() > 0);
+        tcp.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        tcp
+    };
+    let (sent, _tcp) = tokio::join!(lease.send(request(), PATIENCE), answer);
+    let now = clock::now();
+    sent.unwrap().1.put_back(now);
+    assert_eq!(gauge.warm(), 1);
+    upstream.sweep(now);
+    assert_eq!(gauge.warm(), 1);
+    upstream.sweep(now + upstream.params.idle_for);
+    assert_eq!(gauge.warm(), 0);
+    assert_eq!(upstream.origin(ID, &gauge).open.load(Ordering::Acquire), 0);
+}
+
+#[tokio::test]
+async fn a_fresh_connection_that_closes_at_once_is_no_reason_to_try_again() {
+    let (upstream, listener, uri) = upstream().await;
+    let gauge = Arc::new(Gauge::default());
+    let lease = upstream.lease(ID, &uri, &gauge).await.unwrap();
+    drop(listener.accept().await.unwrap());
+    while !lease.sender.is_closed() {
+        tokio::task::yield_now().await;
+    }
+    let sent = lease.send(request(), PATIENCE).await;
+    assert!(matches!(sent, Err(SendError::Broken(_))), "{sent:?}");
+}
