@@ -98,13 +98,24 @@ pub enum SendError {
     /// whole. Never said of a fresh connection, so that trying again ends.
     #[error("the connection was closed before the request was sent")]
     Unsent(Box<Request<Body>>),
-    /// The request, or part of it, went out and no head came back; or a fresh connection was
-    /// closed before that.
+    /// No head came back.
     #[error("the orchestrator broke off before answering: {0}")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] Break),
     /// No head came back in time.
     #[error("the orchestrator sent no answer within {0:?}")]
     Silent(Duration),
+}
+
+/// How a connection broke off.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Break {
+    /// What the HTTP layer says.
+    #[source]
+    pub error: hyper::Error,
+    /// Whether the request, or part of it, may have gone out. It did not on a fresh connection
+    /// that was closed before.
+    pub sent: bool,
 }
 
 impl Upstream {
@@ -224,9 +235,12 @@ impl Lease {
         match tokio::time::timeout(head_timeout, sent).await {
             Err(_elapsed) => Err(SendError::Silent(head_timeout)),
             Ok(Ok(response)) => Ok((response, self)),
-            Ok(Err(mut failed)) => match failed.take_message().filter(|_| self.warm) {
-                Some(request) => Err(SendError::Unsent(Box::new(request))),
-                None => Err(SendError::Broken(failed.into_error())),
+            Ok(Err(mut failed)) => match failed.take_message() {
+                Some(request) if self.warm => Err(SendError::Unsent(Box::new(request))),
+                whole => {
+                    let (sent, error) = (whole.is_none(), failed.into_error());
+                    Err(SendError::Broken(Break { error, sent }))
+                }
             },
         }
     }

@@ -141,9 +141,12 @@ impl State {
     fn checked(&mut self, now: Instant, end: Result<Answer, CheckFailure>) {
         if matches!(end, Err(CheckFailure::Pin)) {
             let taken = self.args.shared.upstream.dialer().pins.repin(now, self.id);
-            let said = "its certificate changed; it gets no requests until a new one has lasted";
-            let after = pin::REPIN_AFTER.as_secs();
-            tracing::warn!(orchestrator = %self.id, taken, after_s = after, "{said}");
+            tracing::warn!(
+                orchestrator = %self.id,
+                taken,
+                after_s = pin::REPIN_AFTER.as_secs(),
+                "its certificate changed; it gets no requests until the new one has lasted",
+            );
         }
         if end.is_err() {
             self.info_at = None;

@@ -39,10 +39,10 @@ pub enum Kind {
 
 /// Reads a list again and again; a list that cannot be read leaves the last one standing.
 ///
-/// A list's certificate is trusted on first use and, since public authorities have theirs
+/// A list's certificate is trusted on first use and, since those of public authorities are
 /// renewed every few weeks, whenever it changes, with a warning. So whoever sits on the path
-/// can name orchestrators, though not pose as one: where that matters, a list belongs on a
-/// private network.
+/// can name orchestrators of its own: where that matters, the list belongs on a private
+/// network.
 pub(crate) async fn poll(fetch: Fetch, shared: Arc<Shared>, directory: ActorRef<Msg>) {
     let mut ticks = tokio::time::interval(fetch.every);
     // Pins of its own: an orchestrator at the same URL keeps the stricter rule.

@@ -26,7 +26,7 @@ pub fn tune(tcp: &TcpStream, unacknowledged: Duration) -> io::Result<()> {
 
 /// How long bytes to a client may wait: one that vanished, or has not read for this long with
 /// its buffers full, holds a stream, and an orchestrator, for nobody. The same time as
-/// [`IDLE`] and all [`PROBES`] take, since Linux measures those by it as well.
+/// all probes of a quiet connection take, since Linux measures those by it as well.
 pub const CLIENT_UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 /// How long bytes to an orchestrator may wait, and so, on Linux, how long it takes to miss one
 /// that vanished. Twice a client's: a body larger than the buffers on its way stays unread,
