@@ -237,6 +237,9 @@ impl Orchestrator {
         let was = self.suspension.verdict();
         self.suspension.handle_timeout(now);
         self.note_recovery(now, was);
+        // The way back begins with a look, whatever the schedule says.
+        let is = self.suspension.verdict();
+        self.doubt |= was != is && is == suspension::Verdict::Probation;
         let ramped = |at: Instant| now.saturating_duration_since(at) >= self.params.slow_start;
         if self.recovered_at.is_some_and(ramped) {
             self.recovered_at = None;

@@ -13,7 +13,7 @@ use crate::edge::job::Job;
 use crate::edge::refusal::ServeError;
 use crate::edge::route::{Exchange, Refusal, Route, Why};
 use crate::edge::upload::{Upload, Waited};
-use crate::upstream::{Body, ConnectError, Lease, SendError};
+use crate::upstream::{Body, Break, ConnectError, Lease, SendError};
 use crate::view::Row;
 
 impl Gateway {
@@ -29,25 +29,24 @@ impl Gateway {
         let patience = job.patience(&self.params);
         let began = clock::now();
         let (response, lease) = loop {
-            let warm = lease.warm;
             let sent = upload.outlast(lease.send(request, NOT_HERE), patience).await;
             match sent.map_err(|waited| in_vain(&waited))? {
                 Ok(answered) => break answered,
                 // An idle connection died as it was taken; the request is whole.
-                Err(SendError::Unsent(whole)) if warm => {
+                Err(SendError::Unsent(whole)) => {
                     request = *whole;
                     lease = self.lease(row).await?;
                 }
-                Err(SendError::Broken(error)) if error.is_user() => {
+                Err(SendError::Broken(Break { error, .. })) if error.is_user() => {
                     let said = "the client broke off".to_owned();
                     return Err(Refusal::client(ServeError::Body(said)));
                 }
-                Err(SendError::Unsent(_)) => {
-                    return Err(Refusal::unprocessed(Why::Broken, "it closed a new connection"));
-                }
-                Err(broken) => {
+                Err(broken @ SendError::Broken(Break { sent: processed, .. })) => {
                     let said = broken.to_string();
-                    return Err(Refusal { why: Why::Broken, processed: true, said });
+                    return Err(Refusal { why: Why::Broken, processed, said });
+                }
+                Err(SendError::Silent(_)) => {
+                    return Err(in_vain(&Waited::ForAnswer(patience)));
                 }
             }
         };
