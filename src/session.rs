@@ -12,7 +12,8 @@ pub use table::{Entry, Key, Table};
 /// The knobs of [`Session`].
 #[derive(Clone, Copy, Debug)]
 pub struct Params {
-    /// A session nobody uses is stopped after this.
+    /// A session nobody uses any more is stopped after this; one nobody ever used through
+    /// this node is let go of, and left to its orchestrator.
     pub idle: Duration,
 }
 
@@ -105,7 +106,8 @@ impl Session {
         match counted.end {
             Some(reason) => self.finish(reason, false),
             None if drained || overdue => self.finish(Reason::Operator, true),
-            None if idle => self.finish(Reason::Idle, true),
+            // One never used through this node may be in use through another.
+            None if idle => self.finish(Reason::Idle, counted.requests > 0),
             None => {}
         }
     }
@@ -174,6 +176,14 @@ mod tests {
         session.handle_use(late, Use { open: 0, ..counted });
         assert_eq!(outputs(&mut session), [Output::Stop, Output::Ended(Reason::Idle)]);
         assert_eq!(session.next_timeout(), None);
+    }
+
+    #[test]
+    fn a_session_used_through_another_node_only_is_not_stopped_here() {
+        let now = clock::now();
+        let mut session = Session::new(now, PARAMS);
+        session.handle_use(now + PARAMS.idle, Use::default());
+        assert_eq!(outputs(&mut session), [Output::Ended(Reason::Idle)]);
     }
 
     #[test]

@@ -104,6 +104,10 @@ impl State {
                 Output::Ended(reason) => {
                     let entry = &self.args.entry;
                     tracing::info!(session = %entry.session, ?reason, "session ended");
+                    if reason == Reason::Idle && entry.counted().requests == 0 {
+                        // Let go of, not ended: it may live on through another node.
+                        self.args.shared.sessions.forget(&entry.key());
+                    }
                     ended = Some(reason);
                 }
             }

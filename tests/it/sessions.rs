@@ -114,9 +114,22 @@ async fn a_drain_outlives_the_actor_that_carries_it_out() {
 async fn an_idle_session_is_given_back() {
     let (node, [orch]) = one("[limits]\nsession_idle_s = 1").await;
     let session = node.reserve().await;
+    assert_eq!(node.post(&format!("{}/x", session.app), "x").await.status, StatusCode::OK);
     until_state(&node, &session, "ended").await;
     assert_eq!(orch.seen().await["stopped"], 1);
     node.get(&format!("{}/x", session.app)).await.refused(404);
+}
+
+#[tokio::test]
+async fn a_session_used_through_another_node_lives_on_when_it_looks_idle_here() {
+    let (node, orchs) = one("[limits]\nsession_idle_s = 1").await;
+    let other = Setup::new("beside").start(&orchs).await;
+    let session = node.reserve().await;
+    let forgotten = || node.app.gateway.shared.sessions.all().is_empty();
+    node.until("the session is let go of", forgotten).await;
+    assert_eq!(other.post(&format!("{}/x", session.app), "there").await.text(), "there");
+    assert_eq!(node.post(&format!("{}/x", session.app), "here again").await.text(), "here again");
+    assert_eq!(orchs[0].seen().await["stopped"], 0);
 }
 
 #[tokio::test]
