@@ -198,7 +198,8 @@ impl Gateway {
         }
         let permit = self.permit()?;
         let slot = self.journal.admit().ok_or(ServeError::JournalFull)?;
-        let usage = relay::usage(self, job, None, CLIENT_LEFT);
+        let whole = relay::usage(self, job, None, CLIENT_LEFT);
+        let usage = UsageRecord { end: "abandoned", ..whole };
         Ok(Admitted(Some((Place { _permit: permit, slot }, usage))))
     }
 

@@ -107,8 +107,8 @@ impl Gateway {
     pub(crate) async fn open(&self, route: &Route, job: &mut Job) -> Result<Opened, Refusal> {
         let counted = matches!(job.work, Work::New { .. });
         let taken = || Refusal::unprocessed(Why::Full, "the one place of a probation is taken");
-        let mut attempt = Attempt::begin(route, counted, clock::now()).ok_or_else(taken)?;
-        let exchanged = self.exchange(route, job).await;
+        let mut attempt = Attempt::begin(route, counted).ok_or_else(taken)?;
+        let exchanged = self.exchange(route, job, &mut attempt).await;
         attempt.heard();
         let judged = match exchanged {
             Ok(exchange) => judge(exchange, job).await,

@@ -1,7 +1,7 @@
 //! Where a request goes, how an attempt is counted, and why one failed.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Response;
 use hyper::body::Incoming;
@@ -95,13 +95,15 @@ pub struct Attempt {
     counted: bool,
     probe: bool,
     outcome: Outcome,
-    /// Since when an answer is awaited, and how long is long.
-    awaited: Option<(Instant, Duration)>,
+    /// A wait of this length says what a timeout would have said.
+    long: Duration,
+    /// The upload whose answer is awaited.
+    awaited: Option<Upload>,
 }
 
 impl Attempt {
     /// Counts an attempt in; `None` when the one place of a probation is taken.
-    pub(crate) fn begin(route: &Route, counted: bool, now: Instant) -> Option<Self> {
+    pub(crate) fn begin(route: &Route, counted: bool) -> Option<Self> {
         let row = &route.row;
         // What belongs to a session there goes on; only new work is held back.
         let probe = counted && row.standing == Standing::Probation;
@@ -114,8 +116,12 @@ impl Attempt {
         let gauge = Arc::clone(&row.gauge);
         let usual = row.offers.get(usize::from(route.offer)).and_then(|it| it.service);
         let long = Duration::from(usual.unwrap_or_default()).saturating_mul(5).max(LONG_WAIT);
-        let awaited = counted.then_some((now, long));
-        Some(Self { gauge, counted, probe, outcome: Outcome::Neutral, awaited })
+        Some(Self { gauge, counted, probe, outcome: Outcome::Neutral, long, awaited: None })
+    }
+
+    /// Notes that an answer is owed once `upload` is sent whole.
+    pub(crate) fn await_answer(&mut self, upload: &Upload) {
+        self.awaited = self.counted.then(|| upload.clone());
     }
 
     /// Notes that the orchestrator answered, or refused.
@@ -135,10 +141,9 @@ impl Drop for Attempt {
             self.gauge.end_probe();
         }
         // A client that left after a long silence says of the orchestrator what a timeout
-        // would have said.
-        if let Some((since, long)) = self.awaited
-            && clock::now().saturating_duration_since(since) >= long
-        {
+        // would have said; while its own upload was under way, nothing was owed.
+        let waited = self.awaited.as_ref().and_then(|upload| upload.answer_owed(clock::now()));
+        if waited.is_some_and(|waited| waited >= self.long) {
             self.outcome = Outcome::Failed;
         }
         if self.counted {

@@ -11,20 +11,26 @@ use crate::clock;
 use crate::edge::Gateway;
 use crate::edge::job::Job;
 use crate::edge::refusal::ServeError;
-use crate::edge::route::{Exchange, Refusal, Route, Why};
+use crate::edge::route::{Attempt, Exchange, Refusal, Route, Why};
 use crate::edge::upload::{Upload, Waited};
 use crate::upstream::{Body, Break, ConnectError, Lease, SendError};
 use crate::view::Row;
 
 impl Gateway {
     /// Connects, sends `job` and waits for the head of an answer.
-    pub(crate) async fn exchange(&self, route: &Route, job: &mut Job) -> Result<Exchange, Refusal> {
+    pub(crate) async fn exchange(
+        &self,
+        route: &Route,
+        job: &mut Job,
+        attempt: &mut Attempt,
+    ) -> Result<Exchange, Refusal> {
         let (row, started) = (&route.row, clock::now());
         let mut lease = self.lease(row).await?;
         let connecting = clock::now().saturating_duration_since(started);
         // Only now, with somebody there to take it, is the body touched.
         let body = job.body_to_send(self.params.replay_max).await.map_err(Refusal::client)?;
         let (body, upload) = Upload::watch(body, clock::now());
+        attempt.await_answer(&upload);
         let mut request = request(route, job, body)?;
         let patience = job.patience(&self.params);
         let began = clock::now();

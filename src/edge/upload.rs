@@ -77,6 +77,13 @@ impl Upload {
         ended.is_some_and(|(_at, how)| how != End::Whole)
     }
 
+    /// Returns how long an answer has been owed: since the body was sent whole.
+    pub(crate) fn answer_owed(&self, now: Instant) -> Option<Duration> {
+        let ended = *self.0.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, _whole) = ended.filter(|(_at, how)| *how == End::Whole)?;
+        Some(now.saturating_duration_since(at))
+    }
+
     fn end(&self) -> Option<Instant> {
         self.0.ended.lock().unwrap_or_else(PoisonError::into_inner).map(|(at, _how)| at)
     }

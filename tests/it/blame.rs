@@ -64,6 +64,45 @@ async fn a_long_upload_is_not_a_silent_orchestrator() {
     blameless(&node).await;
 }
 
+/// Returns the failures counted against the orchestrator once `client` left, in thousandths,
+/// and the journal.
+async fn after_leaving(node: Node, client: TcpStream) -> (u64, String) {
+    drop(client);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let view = node.app.gateway.shared.view.load();
+    let (_slot, row) = view.rows().next().unwrap();
+    let (failures, _successes) = row.outcomes_at(clock::now());
+    assert_eq!(row.gauge.in_flight(), 0);
+    let folder = node.stop().await;
+    (failures, std::fs::read_to_string(folder.path().join("journal")).unwrap())
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_evidence_only_while_an_answer_is_owed() {
+    // Both leave 3.6 s after they came; a wait of three is long.
+    let (node, orchs) = one().await;
+    orchs[0].set("fail", "silent-head").await;
+    let mut slow = begin_upload(&node, ONCE).await;
+    for _ in 0..9 {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        slow.write_all(b"5\r\nhello\r\n").await.unwrap();
+    }
+    slow.write_all(b"0\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let (failures, journal) = after_leaving(node, slow).await;
+    assert_eq!(failures, 0, "nothing was owed while the upload was under way");
+    assert!(journal.contains("\"status\":499") && journal.contains("abandoned"), "{journal}");
+
+    let (node, orchs) = one().await;
+    orchs[0].set("fail", "silent-head").await;
+    let mut asked = begin_upload(&node, ONCE).await;
+    asked.write_all(b"0\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(3600)).await;
+    let (failures, journal) = after_leaving(node, asked).await;
+    assert!((900..=1000).contains(&failures), "one failure, fading: {failures}");
+    assert!(journal.contains("\"status\":499") && journal.contains("abandoned"), "{journal}");
+}
+
 #[tokio::test]
 async fn a_full_orchestrator_is_not_a_broken_one_when_the_request_cannot_go_elsewhere() {
     let (node, orchs) = one().await;
