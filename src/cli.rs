@@ -189,7 +189,7 @@ async fn run_node(path: &Path, with_parent: bool) -> Result<()> {
     let app = app::start(config).await?;
     show::line(&format!(
         "portolan {} serving clients on {}, operators on {}",
-        app.gateway.params.node, app.public, app.admin
+        app.gateway.identity.node, app.public, app.admin
     ))?;
     app.run(stop::told(with_parent)).await
 }

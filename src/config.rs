@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::actors::sources::Fetch;
 use crate::address::Cidr;
 use crate::directory::{self, Named};
-use crate::edge::listen;
+use crate::edge::listen::{self, tls};
 use crate::forwarded::TrustedProxies;
 use crate::id::{NodeId, RegionId};
 use crate::mesh;
@@ -42,7 +42,7 @@ pub struct Config {
     /// The regions.
     pub regions: Arc<RegionMap>,
     /// Where clients connect.
-    pub public: SocketAddr,
+    pub listeners: Vec<Listening>,
     /// Where the operator connects.
     pub admin: SocketAddr,
     /// The bounds of both.
@@ -87,6 +87,8 @@ pub struct Config {
     pub replay_max: usize,
     /// Orchestrators tried for one request.
     pub attempts_max: usize,
+    /// The memory this process may hold, in bytes, where the operator sets it.
+    pub memory_max: Option<u64>,
     /// How long a reservation may take.
     pub reserve_timeout: Duration,
     /// How long a session may take to answer a request's head.
@@ -99,6 +101,19 @@ pub struct Config {
     pub drain: Duration,
     /// How lines are logged.
     pub log: LogFormat,
+}
+
+/// One listener for clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// Where.
+    pub address: SocketAddr,
+    /// Its certificate; plain HTTP without one.
+    pub tls: Option<tls::Source>,
+    /// Whether a PROXY header comes first.
+    pub proxied: bool,
+    /// The hosts it answers for; all of them when empty.
+    pub names: Vec<String>,
 }
 
 /// The mesh of a node with peers.

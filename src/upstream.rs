@@ -9,7 +9,6 @@ pub mod check;
 pub mod connect;
 pub mod fetch;
 pub mod pin;
-pub mod tcp;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};

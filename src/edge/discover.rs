@@ -112,6 +112,7 @@ fn matching(
     caller: &Caller,
     filters: &Filters,
 ) -> Vec<(i32, Arc<Row>)> {
+    let params = gateway.params.load();
     let wanted = |name: &str| {
         let by_caps = filters.caps.is_empty() || filters.caps.iter().any(|it| it == name);
         by_caps && filters.takes_app(name)
@@ -127,7 +128,7 @@ fn matching(
             mode: None,
             variant: None,
             gpus: &filters.gpus,
-            rules: &gateway.params.rules,
+            rules: &params.rules,
             tried: &[],
             running: None,
             deadline: None,

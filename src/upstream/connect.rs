@@ -2,24 +2,20 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use crate::clock;
 use crate::id::OrchestratorId;
+use crate::socket::{Stream, tune};
 use crate::upstream::pin::{Pins, Verifier};
-use crate::upstream::tcp;
 use crate::uri::ServiceUri;
 
 /// What is to be spoken.
@@ -106,7 +102,7 @@ impl Dialer {
         protocol: Protocol,
     ) -> Result<Connected, ConnectError> {
         let tcp = self.tcp(uri).await?;
-        tcp::tune(&tcp, tcp::ORCHESTRATOR_UNACKNOWLEDGED).map_err(ConnectError::Refused)?;
+        tune::tune(&tcp, tune::ORCHESTRATOR_UNACKNOWLEDGED).map_err(ConnectError::Refused)?;
         if !uri.is_tls() {
             let http2 = protocol == Protocol::Http2;
             return Ok(Connected { io: TokioIo::new(Stream::Plain(tcp)), http2 });
@@ -126,7 +122,7 @@ impl Dialer {
             return Err(ConnectError::Pin);
         }
         let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
-        Ok(Connected { io: TokioIo::new(Stream::Tls(Box::new(tls))), http2 })
+        Ok(Connected { io: TokioIo::new(Stream::Tls(Box::new(tls.into()))), http2 })
     }
 
     /// Connects to the first address of the name that answers; one that swallows everything
@@ -181,73 +177,6 @@ impl Tls {
 /// Returns how long one address may take when `untried` of them share the time `left`.
 fn share(left: Duration, untried: usize) -> Duration {
     left / untried.clamp(1, ADDRESSES_MAX) as u32
-}
-
-/// The bytes of a connection, in the clear or under TLS.
-#[derive(Debug)]
-pub enum Stream {
-    /// In the clear.
-    Plain(TcpStream),
-    /// Under TLS.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
 }
 
 /// Addresses of one name tried, one after the other.

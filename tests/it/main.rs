@@ -10,6 +10,7 @@ mod discover;
 mod failover;
 mod inputs;
 mod journal;
+mod listen;
 mod node;
 mod paid;
 mod scale;
