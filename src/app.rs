@@ -179,6 +179,7 @@ fn share(config: &Config, geo: GeoStore, heard: mpsc::Receiver<mesh::PeerNews>) 
         home: config.regions.index_of(config.region).unwrap_or_default(),
     });
     let dialer = Dialer { from: config.from, ..Dialer::new(config.connect_timeout) };
+    dialer.guard.store(Arc::new(config.guard.clone()));
     let view = View::empty(clock::now(), atlas);
     let upstream = Upstream::new(config.upstream, dialer);
     Shared::new(view, upstream, Table::new(config.sessions_max), geo, heard)

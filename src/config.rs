@@ -27,6 +27,7 @@ use crate::region::RegionMap;
 use crate::session;
 use crate::telemetry::LogFormat;
 use crate::upstream;
+use crate::upstream::guard::Guard;
 
 pub use file::File;
 
@@ -73,6 +74,8 @@ pub struct Config {
     pub rules: Rules,
     /// Connections to orchestrators.
     pub upstream: upstream::Params,
+    /// Which addresses they may lead to.
+    pub guard: Guard,
     /// How long connecting to one may take.
     pub connect_timeout: Duration,
     /// The local address connections leave from.

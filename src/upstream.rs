@@ -8,6 +8,7 @@ pub mod body;
 pub mod check;
 pub mod connect;
 pub mod fetch;
+pub mod guard;
 pub mod pin;
 
 use std::collections::BTreeMap;

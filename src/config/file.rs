@@ -239,6 +239,12 @@ pub struct Limits {
 pub struct Upstream {
     /// The local address connections leave from.
     pub from: Option<IpAddr>,
+    /// Blocks of addresses that orchestrators may have although they are not public; those
+    /// the configuration itself names may have any.
+    #[serde(default)]
+    pub allow_addresses: Vec<String>,
+    /// Ports they may have, such as `"443"` and `"1024-65535"`.
+    pub allow_ports: Option<Vec<String>>,
     /// How long connecting may take.
     pub connect_timeout_ms: Option<u64>,
     /// How long an answer's head may take.

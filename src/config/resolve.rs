@@ -23,6 +23,7 @@ use crate::region::RegionMap;
 use crate::session;
 use crate::unit::Country;
 use crate::upstream;
+use crate::upstream::guard::Guard;
 use crate::uri::ServiceUri;
 
 /// Collects complaints, so that all are told at once.
@@ -55,6 +56,7 @@ impl Reader {
         let listeners = self.listeners(&file, beside);
         let orchestrators = self.orchestrators(&file.orchestrators);
         let sources = self.sources(&file.sources);
+        let guard = self.guard(&file.upstream, &orchestrators, &sources);
         let rules = self.rules(&file.policy);
         let (proxies, callers) = self.location(&file.location);
         let peers = file.peers.iter().enumerate().filter_map(|(at, peer)| {
@@ -87,6 +89,7 @@ impl Reader {
             geoip: file.geoip.files.iter().map(|it| beside.join(it)).collect(),
             rules,
             upstream: upstream_params(&file.upstream),
+            guard,
             connect_timeout: millis(file.upstream.connect_timeout_ms, defaults::CONNECT_TIMEOUT),
             from: file.upstream.from,
             session: session::Params {
@@ -238,6 +241,21 @@ impl Reader {
             sources.extend(url.map(|url| Fetch { url, query, kind, every }));
         }
         sources
+    }
+
+    fn guard(&mut self, upstream: &file::Upstream, named: &[Named], lists: &[Fetch]) -> Guard {
+        let blocks = upstream.allow_addresses.iter();
+        let blocks = blocks
+            .filter_map(|it| self.parse("upstream.allow_addresses", it, "such as \"10.0.0.0/8\""));
+        let blocks = blocks.collect();
+        let ports = upstream.allow_ports.as_ref().map(|listed| {
+            let remedy = "such as \"443\" or \"1024-65535\"";
+            let ports = listed.iter();
+            ports.filter_map(|it| self.parse("upstream.allow_ports", it, remedy)).collect()
+        });
+        let ports = ports.unwrap_or_else(|| Guard::default().ports);
+        let trusted = named.iter().map(|it| &it.uri).chain(lists.iter().map(|it| &it.url));
+        Guard { blocks, ports, trusted: trusted.map(|it| it.authority().to_owned()).collect() }
     }
 
     fn rules(&mut self, policy: &file::Policy) -> Rules {

@@ -68,6 +68,7 @@ impl Gateway {
                 ConnectError::Silent(_) => Why::Silent,
                 ConnectError::Refused(_)
                 | ConnectError::Tls(_)
+                | ConnectError::Denied(_)
                 | ConnectError::Pin
                 | ConnectError::Http(_) => Why::Broken,
             };

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper_util::rt::TokioIo;
+use metrics::counter;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
@@ -15,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use crate::clock;
 use crate::id::OrchestratorId;
 use crate::socket::{Stream, tune};
+use crate::upstream::guard::{Denied, Guard};
 use crate::upstream::pin::{Pins, Verifier};
 use crate::uri::ServiceUri;
 
@@ -34,6 +37,8 @@ pub struct Dialer {
     pub timeout: Duration,
     /// The local address connections leave from, where the operator sets one.
     pub from: Option<IpAddr>,
+    /// Which addresses may be connected to; swapped by a reload.
+    pub guard: Arc<ArcSwap<Guard>>,
     /// The certificates known.
     pub pins: Arc<Pins>,
     /// How TLS is spoken, and the sessions it can resume.
@@ -65,6 +70,9 @@ pub enum ConnectError {
     /// The handshake failed.
     #[error("TLS failed: {0}")]
     Tls(#[source] io::Error),
+    /// The name leads to where this node does not go.
+    #[error("not connected: {0}")]
+    Denied(#[source] Denied),
     /// The certificate is not the one pinned.
     #[error("the certificate is not the one pinned")]
     Pin,
@@ -82,7 +90,15 @@ pub enum ConnectError {
 impl Dialer {
     /// Makes a dialer that knows no certificate yet.
     pub fn new(timeout: Duration) -> Self {
-        Self { timeout, from: None, pins: Arc::default(), tls: Tls::new() }
+        let guard = Arc::default();
+        Self { timeout, from: None, guard, pins: Arc::default(), tls: Tls::new() }
+    }
+
+    /// The same, to anywhere: for tools, whose user names the place.
+    pub fn anywhere(timeout: Duration) -> Self {
+        let dialer = Self::new(timeout);
+        dialer.guard.store(Arc::new(Guard::open()));
+        dialer
     }
 
     /// Connects to an orchestrator.
@@ -130,9 +146,23 @@ impl Dialer {
     async fn tcp(&self, uri: &ServiceUri) -> Result<TcpStream, ConnectError> {
         let started = clock::now();
         let found = lookup_host((uri.host(), uri.port())).await.map_err(ConnectError::Refused)?;
-        let addresses: Vec<SocketAddr> = found.take(ADDRESSES_MAX).collect();
         let nowhere = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         let mut failed = ConnectError::Refused(nowhere);
+        let mut addresses: Vec<SocketAddr> = Vec::with_capacity(ADDRESSES_MAX);
+        let guard = self.guard.load();
+        for address in found.take(ADDRESSES_MAX) {
+            match guard.admit(uri, address) {
+                Ok(()) => addresses.push(address),
+                Err(denied) => failed = ConnectError::Denied(denied),
+            }
+        }
+        drop(guard);
+        if let ConnectError::Denied(denied) = &failed
+            && addresses.is_empty()
+        {
+            counter!("portolan_addresses_denied_total").increment(1);
+            tracing::debug!(%uri, %denied, "not connected");
+        }
         for (tried, address) in addresses.iter().enumerate() {
             let spent = clock::now().saturating_duration_since(started);
             let within = share(self.timeout.saturating_sub(spent), addresses.len() - tried);
@@ -246,9 +276,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_others_name_is_not_connected_to_next_door() {
+        let (uri, _tasks) = serve().await;
+        let refused = Dialer::new(Duration::from_secs(5)).dial(&uri, Protocol::Http1).await;
+        assert!(matches!(refused, Err(ConnectError::Denied(Denied::Address))));
+    }
+
+    #[tokio::test]
     async fn a_session_is_resumed_only_under_the_certificate_pinned() {
         use rustls::HandshakeKind;
-        let (dialer, (uri, _tasks)) = (Dialer::new(Duration::from_secs(5)), serve().await);
+        let (uri, _tasks) = serve().await;
+        let dialer = Dialer::anywhere(Duration::from_secs(5));
         assert_eq!(dial(&dialer, &uri).await, Some(HandshakeKind::Full));
         assert_eq!(dial(&dialer, &uri).await, Some(HandshakeKind::Resumed));
         let id = OrchestratorId::of(&uri);

@@ -8,6 +8,7 @@ mod demo;
 mod devorch;
 mod discover;
 mod failover;
+mod guard;
 mod inputs;
 mod journal;
 mod listen;
