@@ -104,13 +104,9 @@ async fn who_served_a_client_serves_it_again_while_good_enough() {
         let answer = call(&node, &[("portolan-affinity", "user-7")]).await;
         let by = answer.header("portolan-orchestrator").to_owned();
         assert_eq!(*first.get_or_insert(by.clone()), by, "turn {turn}");
+        let expected = if turn == 0 { vec![] } else { vec!["affinity"] };
+        assert_eq!(applied(&node, &answer).await, expected, "turn {turn}");
     }
-    let mut others = std::collections::BTreeSet::new();
-    for client in 0..24 {
-        let answer = call(&node, &[("portolan-affinity", &format!("user-{client}"))]).await;
-        others.insert(answer.header("portolan-orchestrator").to_owned());
-    }
-    assert_eq!(others.len(), 2, "near-equals share the clients");
 }
 
 #[tokio::test]
