@@ -5,6 +5,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use portolan::cli::{self, Cli};
 
+/// A request makes some hundred small allocations on one thread and frees them there or on
+/// another, which this allocator does in far fewer instructions than the system's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match cli::run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
