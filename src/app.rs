@@ -1,5 +1,6 @@
 //! One node: built from its configuration, run until told to stop, drained.
 
+mod listeners;
 pub mod stop;
 
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ use crate::actors::{Shared, directory, mesh, root, sessions};
 use crate::clock;
 use crate::config::{Config, MeshConfig};
 use crate::edge::admin::{self, Admin};
-use crate::edge::{self, Gateway, listen};
+use crate::edge::{self, Gateway, listen, pressure};
 use crate::geoip::GeoStore;
 use crate::journal::Journal;
 use crate::mesh::Greeting;
@@ -37,8 +38,10 @@ use crate::view::{Atlas, View};
 pub struct App {
     /// Its gateway.
     pub gateway: Arc<Gateway>,
-    /// Where clients connect.
+    /// Where clients connect, on the first listener.
     pub public: SocketAddr,
+    /// The same, on each of them.
+    pub all_public: Vec<SocketAddr>,
     /// Where the operator connects.
     pub admin: SocketAddr,
     /// Where peers connect, on a node with peers.
@@ -47,7 +50,8 @@ pub struct App {
     root_ended: tokio::task::JoinHandle<()>,
     endpoint: Option<Endpoint>,
     stop: watch::Sender<bool>,
-    listeners: JoinSet<()>,
+    doors: JoinSet<()>,
+    _watches: JoinSet<()>,
     drain: Duration,
 }
 
@@ -66,9 +70,7 @@ pub async fn start(config: Config) -> Result<App> {
     if let Some(error) = trouble {
         tracing::warn!(%error, "the node runs without this address database");
     }
-    let public = TcpListener::bind(config.public).await.with_context(|| {
-        format!("listen.public = {}: is another process using it?", config.public)
-    })?;
+    let public = listeners::bind(&config.listeners).await?;
     let admin = TcpListener::bind(config.admin).await.with_context(|| {
         format!("listen.admin = {}: is another process using it?", config.admin)
     })?;
@@ -87,31 +89,40 @@ pub async fn start(config: Config) -> Result<App> {
         .await
         .context("the actors did not start")?;
 
-    let gateway = Arc::new(Gateway::new(edge_params(&config)?, shared, journal, key));
+    let gateway =
+        Arc::new(Gateway::new(edge_identity(&config)?, edge_params(&config), shared, journal, key));
     let (stop, stopped) = watch::channel(false);
-    let app_public = public.local_addr()?;
+    let all_public = listeners::addresses(&public)?;
     let app_admin = admin.local_addr()?;
-    let mut listeners = JoinSet::new();
+    let (mut doors, mut watches) = (JoinSet::new(), JoinSet::new());
     let routes =
         admin::routes(Admin { gateway: Arc::clone(&gateway), metrics: telemetry::metrics() });
-    listeners.spawn(listen::serve_admin(routes, admin, config.listen, stopped.clone()));
-    let served = listen::serve_public(Arc::clone(&gateway), public, config.listen, stopped);
-    listeners.spawn(served);
+    doors.spawn(listen::serve_admin(routes, admin, config.listen, stopped.clone()));
+    for listener in public {
+        let (gateway, stopped) = (Arc::clone(&gateway), stopped.clone());
+        doors.spawn(listen::serve_public(gateway, listener, config.listen, stopped));
+    }
+    if let Some(limit) = config.memory_max {
+        let gateway = Arc::clone(&gateway);
+        watches.spawn(async move { pressure::watch(&gateway.pressure, limit).await });
+    }
     let mesh = endpoint.as_ref().map(Endpoint::local_addr).transpose()?;
     tracing::info!(
-        node = %config.node, region = %config.region, public = %app_public, admin = %app_admin,
+        node = %config.node, region = %config.region, public = ?all_public, admin = %app_admin,
         mesh = mesh.map(tracing::field::display), "listening"
     );
     Ok(App {
         gateway,
-        public: app_public,
+        public: all_public[0],
+        all_public,
         admin: app_admin,
         mesh,
         root,
         root_ended,
         endpoint,
         stop,
-        listeners,
+        doors,
+        _watches: watches,
         drain: config.drain,
     })
 }
@@ -140,10 +151,10 @@ impl App {
         }
         self.gateway.drained(self.drain).await;
         self.stop.send_replace(true);
-        let ended = async { while self.listeners.join_next().await.is_some() {} };
+        let ended = async { while self.doors.join_next().await.is_some() {} };
         // Idle connections have no request to end.
         drop(tokio::time::timeout(LAST_WORDS, ended).await);
-        self.listeners.abort_all();
+        self.doors.abort_all();
         self.root.stop(None);
         drop(tokio::time::timeout(LAST_WORDS, &mut self.root_ended).await);
         if let Some(endpoint) = &self.endpoint {
@@ -168,6 +179,7 @@ fn share(config: &Config, geo: GeoStore, heard: mpsc::Receiver<mesh::PeerNews>) 
         home: config.regions.index_of(config.region).unwrap_or_default(),
     });
     let dialer = Dialer { from: config.from, ..Dialer::new(config.connect_timeout) };
+    dialer.guard.store(Arc::new(config.guard.clone()));
     let view = View::empty(clock::now(), atlas);
     let upstream = Upstream::new(config.upstream, dialer);
     Shared::new(view, upstream, Table::new(config.sessions_max), geo, heard)
@@ -190,25 +202,30 @@ fn root_args(config: &Config, shared: &Arc<Shared>, mesh: Option<mesh::Args>) ->
     }
 }
 
-fn edge_params(config: &Config) -> Result<edge::Params> {
+fn edge_identity(config: &Config) -> Result<edge::Identity> {
     let region = config.regions.get(config.region).context("node.region: no such region")?;
-    Ok(edge::Params {
+    Ok(edge::Identity {
         node: config.node,
         region: config.region,
         point: region.point,
+        in_flight_max: config.in_flight_max,
+    })
+}
+
+fn edge_params(config: &Config) -> edge::Params {
+    edge::Params {
         public_url: config.public_url.clone(),
         peer_urls: config.peer_urls.clone(),
         proxies: config.proxies.clone(),
         callers: config.callers.clone(),
         rules: config.rules.clone(),
-        in_flight_max: config.in_flight_max,
         replay_max: config.replay_max,
         attempts_max: config.attempts_max,
         reserve_timeout: config.reserve_timeout.min(config.upstream.head_timeout),
         head_timeout: config.upstream.head_timeout,
         session_head_timeout: config.session_head_timeout,
         ticket_for: config.ticket_for,
-    })
+    }
 }
 
 fn identity(mesh: &MeshConfig) -> Result<(Identity, Trust)> {

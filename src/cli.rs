@@ -189,7 +189,7 @@ async fn run_node(path: &Path, with_parent: bool) -> Result<()> {
     let app = app::start(config).await?;
     show::line(&format!(
         "portolan {} serving clients on {}, operators on {}",
-        app.gateway.params.node, app.public, app.admin
+        app.gateway.identity.node, app.public, app.admin
     ))?;
     app.run(stop::told(with_parent)).await
 }
@@ -215,7 +215,7 @@ fn locate(ip: &str, config: Option<&Path>) -> Result<()> {
 
 async fn ask(node: &Admin, method: Method, path: &str) -> Result<Value> {
     let request = Request::builder().method(method).uri(path).body(Body::Empty)?;
-    let dialer = Dialer::new(Duration::from_secs(3));
+    let dialer = Dialer::anywhere(Duration::from_secs(3));
     let answer = exchange(&dialer, &node.admin, request, Duration::from_secs(5))
         .await
         .with_context(|| format!("{}: is the node running? give its --admin", node.admin))?;

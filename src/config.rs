@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::actors::sources::Fetch;
 use crate::address::Cidr;
 use crate::directory::{self, Named};
-use crate::edge::listen;
+use crate::edge::listen::{self, tls};
 use crate::forwarded::TrustedProxies;
 use crate::id::{NodeId, RegionId};
 use crate::mesh;
@@ -27,6 +27,7 @@ use crate::region::RegionMap;
 use crate::session;
 use crate::telemetry::LogFormat;
 use crate::upstream;
+use crate::upstream::guard::Guard;
 
 pub use file::File;
 
@@ -42,7 +43,7 @@ pub struct Config {
     /// The regions.
     pub regions: Arc<RegionMap>,
     /// Where clients connect.
-    pub public: SocketAddr,
+    pub listeners: Vec<Listening>,
     /// Where the operator connects.
     pub admin: SocketAddr,
     /// The bounds of both.
@@ -73,6 +74,8 @@ pub struct Config {
     pub rules: Rules,
     /// Connections to orchestrators.
     pub upstream: upstream::Params,
+    /// Which addresses they may lead to.
+    pub guard: Guard,
     /// How long connecting to one may take.
     pub connect_timeout: Duration,
     /// The local address connections leave from.
@@ -87,6 +90,8 @@ pub struct Config {
     pub replay_max: usize,
     /// Orchestrators tried for one request.
     pub attempts_max: usize,
+    /// The memory this process may hold, in bytes, where the operator sets it.
+    pub memory_max: Option<u64>,
     /// How long a reservation may take.
     pub reserve_timeout: Duration,
     /// How long a session may take to answer a request's head.
@@ -99,6 +104,19 @@ pub struct Config {
     pub drain: Duration,
     /// How lines are logged.
     pub log: LogFormat,
+}
+
+/// One listener for clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// Where.
+    pub address: SocketAddr,
+    /// Its certificate; plain HTTP without one.
+    pub tls: Option<tls::Source>,
+    /// Whether a PROXY header comes first.
+    pub proxied: bool,
+    /// The hosts it answers for; all of them when empty.
+    pub names: Vec<String>,
 }
 
 /// The mesh of a node with peers.

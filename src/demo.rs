@@ -78,7 +78,7 @@ async fn show(
     every: Duration,
 ) -> Result<()> {
     screen.introduce(plan, children)?;
-    let dialer = Dialer::new(Duration::from_secs(3));
+    let dialer = Dialer::anywhere(Duration::from_secs(3));
     watch::ready(plan, &dialer).await;
     let mut watcher = Watcher::new(plan);
     let mut ticks = tokio::time::interval(every.max(Duration::from_millis(100)));

@@ -10,10 +10,12 @@ pub mod decisions;
 pub mod discover;
 pub mod enter;
 pub mod explain;
+pub mod grpc;
 pub mod job;
 pub mod listen;
 pub mod locate;
 pub mod open;
+pub mod pressure;
 pub mod refusal;
 pub mod relay;
 pub mod resolve;
@@ -27,12 +29,12 @@ pub mod visit;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::{Response, StatusCode};
 use rand::RngExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::actors::Shared;
 use crate::address::Cidr;
@@ -49,17 +51,25 @@ use crate::view::View;
 use bindings::Bindings;
 use decisions::Decisions;
 use job::{Job, Work};
+use pressure::Pressure;
 use refusal::ServeError;
 
-/// The knobs of a [`Gateway`].
-#[derive(Clone, Debug)]
-pub struct Params {
-    /// This node.
+/// Which node this is; stays as it is for as long as the process lives.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// Its name.
     pub node: NodeId,
     /// Where it runs.
     pub region: RegionId,
     /// The point of that region.
     pub point: Point,
+    /// Requests under way at once.
+    pub in_flight_max: usize,
+}
+
+/// The knobs of a [`Gateway`], swapped whole by a reload. A request keeps those it began with.
+#[derive(Clone, Debug)]
+pub struct Params {
     /// How clients reach this node, without a trailing slash; the request's own `Host` when
     /// not set.
     pub public_url: Option<String>,
@@ -71,8 +81,6 @@ pub struct Params {
     pub callers: Vec<Cidr>,
     /// What every request may use.
     pub rules: Rules,
-    /// Requests under way at once.
-    pub in_flight_max: usize,
     /// The longest body held to be sent again, in bytes.
     pub replay_max: usize,
     /// Orchestrators tried for one request.
@@ -91,8 +99,12 @@ pub struct Params {
 /// One node's gateway.
 #[derive(Debug)]
 pub struct Gateway {
+    /// Which node this is.
+    pub identity: Identity,
     /// The knobs.
-    pub params: Params,
+    pub params: ArcSwap<Params>,
+    /// How hard memory presses.
+    pub pressure: Pressure,
     /// What the actors share.
     pub shared: Arc<Shared>,
     /// The usage journal.
@@ -101,7 +113,7 @@ pub struct Gateway {
     pub decisions: Decisions,
     key: ticket::Key,
     bindings: Bindings,
-    permits: Arc<Semaphore>,
+    in_flight: Arc<AtomicUsize>,
     draining: AtomicBool,
     draws: AtomicU64,
     upgrades: relay::Upgrades,
@@ -143,8 +155,18 @@ struct Admitted(Option<(Place, UsageRecord)>);
 /// A place among the requests under way, with a line of the journal to fill.
 #[derive(Debug)]
 pub(crate) struct Place {
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
     pub(crate) slot: Slot,
+}
+
+/// One among the requests under way; counted out when dropped.
+#[derive(Debug)]
+pub(crate) struct Permit(Arc<AtomicUsize>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Admitted {
@@ -175,15 +197,23 @@ impl Drop for Admitted {
 
 impl Gateway {
     /// Puts a gateway together.
-    pub fn new(params: Params, shared: Arc<Shared>, journal: Journal, key: ticket::Key) -> Self {
+    pub fn new(
+        identity: Identity,
+        params: Params,
+        shared: Arc<Shared>,
+        journal: Journal,
+        key: ticket::Key,
+    ) -> Self {
         Self {
-            permits: Arc::new(Semaphore::new(params.in_flight_max)),
+            identity,
+            pressure: Pressure::default(),
+            in_flight: Arc::default(),
             decisions: Decisions::new(rand::rng().random()),
             bindings: Bindings::default(),
             draining: AtomicBool::new(false),
             draws: AtomicU64::new(rand::rng().random()),
             upgrades: relay::Upgrades::default(),
-            params,
+            params: ArcSwap::from_pointee(params),
             shared,
             journal,
             key,
@@ -196,6 +226,9 @@ impl Gateway {
         if self.is_draining() && matches!(job.work, Work::New { .. }) {
             return Err(ServeError::Draining);
         }
+        if !job.belongs() && !self.pressure.takes_work(job.is_paid()) {
+            return Err(ServeError::Memory);
+        }
         let permit = self.permit()?;
         let slot = self.journal.admit().ok_or(ServeError::JournalFull)?;
         let whole = relay::usage(self, job, None, CLIENT_LEFT);
@@ -204,8 +237,10 @@ impl Gateway {
     }
 
     /// Takes a place among the requests under way.
-    pub(crate) fn permit(&self) -> Result<OwnedSemaphorePermit, ServeError> {
-        Arc::clone(&self.permits).try_acquire_owned().map_err(|_full| ServeError::Busy)
+    pub(crate) fn permit(&self) -> Result<Permit, ServeError> {
+        let permit = Permit(Arc::clone(&self.in_flight));
+        let before = self.in_flight.fetch_add(1, Ordering::AcqRel);
+        if before < self.identity.in_flight_max { Ok(permit) } else { Err(ServeError::Busy) }
     }
 
     fn view(&self) -> Arc<View> {
@@ -232,9 +267,8 @@ impl Gateway {
 
     /// Waits until no request is under way, or until `deadline` has passed.
     pub async fn drained(&self, deadline: Duration) {
-        // Looked at again and again: waiting for all places would keep sessions from theirs.
         let idle = async {
-            while self.permits.available_permits() < self.params.in_flight_max {
+            while self.in_flight.load(Ordering::Acquire) > 0 {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
         };
@@ -245,7 +279,7 @@ impl Gateway {
 
     /// Returns whether `ip` may name the client's address outright.
     fn may_name_clients(&self, ip: IpAddr) -> bool {
-        self.params.callers.iter().any(|block| block.contains(ip))
+        self.params.load().callers.iter().any(|block| block.contains(ip))
     }
 
     /// Returns seconds since the Unix epoch.

@@ -17,6 +17,7 @@ pub mod view;
 // 2  protocols: codecs, then sans-IO machines over them
 pub mod forwarded;
 pub mod health;
+pub mod http1;
 pub mod livepeer;
 pub mod ticket;
 pub mod trace;
@@ -33,6 +34,7 @@ pub mod clock;
 pub mod geoip;
 pub mod journal;
 pub mod net;
+pub mod socket;
 pub mod upstream;
 
 // 4  actors: own a machine, drive it, are supervised

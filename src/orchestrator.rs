@@ -179,6 +179,7 @@ impl Orchestrator {
         }
         // One that supports no runners, or no longer does, offers none.
         let runners = answer.runners.unwrap_or_default();
+        let before = self.offers.others();
         self.offers.take_runners(now, &self.declared.uri, &runners, self.gauge.in_flight());
         if let Some(info) = answer.info {
             let capabilities = info.capabilities.unwrap_or_default();
@@ -194,6 +195,9 @@ impl Orchestrator {
             let own = &self.declared.uri;
             self.instances = others.filter(|uri| uri != own).take(INSTANCES_MAX).collect();
         }
+        // Clients that were shown it and came count in its own figures from here on.
+        let came = self.offers.others().saturating_sub(before);
+        self.gauge.settle(now, came.saturating_mul(1000));
     }
 
     /// Takes what the request path counted since the last call.

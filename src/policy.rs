@@ -15,5 +15,5 @@ pub use ask::{Ask, Caller, Observed, PathKind, Rules};
 pub use choose::{Decision, NoRoute, Seen, Verdict, choose};
 pub use decide::{Pick, decide, terms_of};
 pub use filter::Exclusion;
-pub use rank::{examine, rank, step};
+pub use rank::{examine, in_order, rank};
 pub use sample::to_measure;

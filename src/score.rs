@@ -25,6 +25,8 @@ pub struct Inputs {
     pub holding_us: u32,
     /// Requests of this node in flight there: exact, read at the choice.
     pub in_flight: u32,
+    /// Places promised to clients that were shown it and are not seen yet, in thousandths.
+    pub promised_milli: u32,
     /// Others' sessions as last told, in thousandths.
     pub others_milli: u32,
     /// Others' arrivals, in thousandths per second, as last told.
@@ -119,7 +121,7 @@ impl Inputs {
 
     /// Returns everything in flight there now, in thousandths.
     pub fn load_milli(&self) -> u64 {
-        self.others_now_milli() + u64::from(self.in_flight) * 1000
+        self.others_now_milli() + u64::from(self.in_flight) * 1000 + u64::from(self.promised_milli)
     }
 
     /// Returns the free slots, in thousandths.
@@ -219,6 +221,7 @@ pub(crate) mod tests {
             service_us: 100_000,
             holding_us: 100_000,
             in_flight: 0,
+            promised_milli: 0,
             others_milli: 0,
             arrivals_milli: 0,
             load_age_ms: 0,
@@ -276,6 +279,7 @@ pub(crate) mod tests {
             service_us: u32::MAX,
             holding_us: u32::MAX,
             in_flight: u32::MAX,
+            promised_milli: u32::MAX,
             others_milli: u32::MAX,
             arrivals_milli: u32::MAX,
             load_age_ms: u32::MAX,

@@ -8,8 +8,8 @@ pub mod body;
 pub mod check;
 pub mod connect;
 pub mod fetch;
+pub mod guard;
 pub mod pin;
-pub mod tcp;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};

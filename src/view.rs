@@ -6,6 +6,7 @@
 pub mod column;
 pub mod index;
 pub mod outcome;
+pub mod promise;
 pub mod row;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::unit::{Country, Ppm};
 pub use column::Column;
 pub use index::{Index, List};
 pub use outcome::Gauge;
+pub use promise::Pending;
 pub use row::{Member, Offer, Prior, Row, Runner, Standing};
 
 /// A capability: one interned key, `pipeline/model`, a BYOC name or a live-runner app id.
@@ -244,6 +246,16 @@ impl View {
         self.index.relayed(capability)
     }
 
+    /// Notes that a client was shown `listed`, best first: each of the first few is promised
+    /// its share of one place, until the client is seen there or was given enough time.
+    pub fn promise(&self, now: Instant, listed: impl IntoIterator<Item = Member>) {
+        for (member, milli) in listed.into_iter().zip(PROMISED_MILLI) {
+            let Some((row, offer)) = member.of(&self.rows) else { continue };
+            let holding = offer.holding.max(offer.service.unwrap_or_default());
+            row.gauge.promise(now, milli, holding);
+        }
+    }
+
     /// Returns the cost each member of a capability's column had when the View was made, by
     /// position; on the direct path as seen from the cell's region.
     pub(crate) fn costs_as_made(
@@ -280,6 +292,9 @@ fn fleet_failing(now: Instant, rows: &[Option<Arc<Row>>]) -> Ppm {
     Ppm((share as u32).min(FLEET_FAILING_MAX.0))
 }
 
+/// What a client that was shown a list takes up, in thousandths of a place: it walks the list
+/// in order, and one in a few finds the first entry full or away.
+const PROMISED_MILLI: [u32; 3] = [800, 150, 50];
 /// Confidence classes a region.
 const CLASSES: u16 = 3;
 

@@ -38,7 +38,11 @@ fn print(said: &str) -> Result<()> {
 pub(super) fn config(config: &Config) -> Result<()> {
     let mut out = String::new();
     writeln!(out, "node           {} in {}", config.node, config.region)?;
-    writeln!(out, "clients        {}", config.public)?;
+    for listener in &config.listeners {
+        let how = if listener.tls.is_some() { "TLS" } else { "plain HTTP" };
+        let behind = if listener.proxied { ", after a PROXY header" } else { "" };
+        writeln!(out, "clients        {} ({how}{behind})", listener.address)?;
+    }
     writeln!(out, "public url     {}", config.public_url.as_deref().unwrap_or("(as clients ask)"))?;
     writeln!(out, "operators      {}", config.admin)?;
     match &config.mesh {

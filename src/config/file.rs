@@ -17,6 +17,9 @@ pub struct File {
     /// Where it listens.
     #[serde(default)]
     pub listen: Listen,
+    /// Where else it listens, under TLS or behind a proxy.
+    #[serde(default, rename = "listener")]
+    pub listeners: Vec<Listener>,
     /// The mesh.
     pub mesh: Option<Mesh>,
     /// The other nodes.
@@ -70,6 +73,27 @@ pub struct Listen {
     pub public: Option<SocketAddr>,
     /// For the operator.
     pub admin: Option<SocketAddr>,
+}
+
+/// `[[listener]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// For clients.
+    pub address: SocketAddr,
+    /// The certificate with its chain, PEM; read again by a reload.
+    pub cert: Option<PathBuf>,
+    /// Its key, PEM, unencrypted.
+    pub key: Option<PathBuf>,
+    /// Make a certificate at start, in place of the two above.
+    #[serde(default)]
+    pub self_signed: bool,
+    /// A PROXY protocol v2 header comes first on every connection.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+    /// The hosts it answers for; all of them when empty.
+    #[serde(default)]
+    pub names: Vec<String>,
 }
 
 /// `[mesh]`
@@ -185,8 +209,16 @@ pub struct Limits {
     pub in_flight: Option<usize>,
     /// Sessions at once.
     pub sessions: Option<usize>,
-    /// Client connections at once.
+    /// Client connections at once, on each listener.
     pub connections: Option<usize>,
+    /// Connections of one client address at once.
+    pub connections_each: Option<u32>,
+    /// How long a request's head may take.
+    pub head_s: Option<u64>,
+    /// How long a connection may be idle.
+    pub idle_s: Option<u64>,
+    /// The memory this process may hold, in MiB; as much as there is when not set.
+    pub memory_mib: Option<u64>,
     /// Orchestrators known.
     pub orchestrators: Option<usize>,
     /// Checks a second.
@@ -207,6 +239,12 @@ pub struct Limits {
 pub struct Upstream {
     /// The local address connections leave from.
     pub from: Option<IpAddr>,
+    /// Blocks of addresses that orchestrators may have although they are not public; those
+    /// the configuration itself names may have any.
+    #[serde(default)]
+    pub allow_addresses: Vec<String>,
+    /// Ports they may have, such as `"443"` and `"1024-65535"`.
+    pub allow_ports: Option<Vec<String>>,
     /// How long connecting may take.
     pub connect_timeout_ms: Option<u64>,
     /// How long an answer's head may take.

@@ -10,9 +10,10 @@ use crate::actors::sources::{Fetch, Kind};
 use crate::address::Cidr;
 use crate::config::defaults;
 use crate::config::file::{self, File, SourceKind};
-use crate::config::{Complaint, Config, MeshConfig};
+use crate::config::{Complaint, Config, Listening, MeshConfig};
 use crate::directory::{self, Named};
-use crate::edge::listen;
+use crate::edge::listen::pace::Patience;
+use crate::edge::listen::{self, tls};
 use crate::forwarded::TrustedProxies;
 use crate::geo::Point;
 use crate::id::{NodeId, OrchestratorId, RegionId};
@@ -22,6 +23,7 @@ use crate::region::RegionMap;
 use crate::session;
 use crate::unit::Country;
 use crate::upstream;
+use crate::upstream::guard::Guard;
 use crate::uri::ServiceUri;
 
 /// Collects complaints, so that all are told at once.
@@ -51,8 +53,10 @@ impl Reader {
         let public_url =
             file.node.public_url.as_deref().and_then(|it| self.url("node.public_url", it));
         let mesh = self.mesh(&file, beside);
+        let listeners = self.listeners(&file, beside);
         let orchestrators = self.orchestrators(&file.orchestrators);
         let sources = self.sources(&file.sources);
+        let guard = self.guard(&file.upstream, &orchestrators, &sources);
         let rules = self.rules(&file.policy);
         let (proxies, callers) = self.location(&file.location);
         let peers = file.peers.iter().enumerate().filter_map(|(at, peer)| {
@@ -69,12 +73,10 @@ impl Reader {
             public_url,
             peer_urls,
             regions: Arc::new(self.regions.clone()),
-            public: file.listen.public.or_else(|| default(defaults::PUBLIC))?,
+            listeners,
             admin: file.listen.admin.or_else(|| default(defaults::ADMIN))?,
-            listen: listen::Params {
-                connections_max: limits.connections.unwrap_or(defaults::CONNECTIONS),
-                ..defaults::LISTEN
-            },
+            listen: listen_params(&limits),
+            memory_max: limits.memory_mib.map(|mib| mib.saturating_mul(1024 * 1024)),
             mesh,
             ticket_key: file.node.ticket_key.map(|it| beside.join(it)),
             orchestrators,
@@ -87,6 +89,7 @@ impl Reader {
             geoip: file.geoip.files.iter().map(|it| beside.join(it)).collect(),
             rules,
             upstream: upstream_params(&file.upstream),
+            guard,
             connect_timeout: millis(file.upstream.connect_timeout_ms, defaults::CONNECT_TIMEOUT),
             from: file.upstream.from,
             session: session::Params {
@@ -103,6 +106,53 @@ impl Reader {
             drain: seconds(limits.drain_s, defaults::DRAIN),
             log: file.log.format,
         })
+    }
+
+    /// The plain one of `[listen]`, unless there are others and it is not asked for.
+    fn listeners(&mut self, file: &File, beside: &Path) -> Vec<Listening> {
+        let implied = if file.listeners.is_empty() { defaults::PUBLIC.parse().ok() } else { None };
+        let plain = file.listen.public.or(implied).map(|address| Listening {
+            address,
+            tls: None,
+            proxied: false,
+            names: Vec::new(),
+        });
+        let mut all: Vec<Listening> = plain.into_iter().collect();
+        for (at, it) in file.listeners.iter().enumerate() {
+            let key = |name: &str| format!("listener[{at}].{name}");
+            let tls = match (&it.cert, &it.key, it.self_signed) {
+                (None, None, false) => None,
+                (None, None, true) => Some(tls::Source::SelfSigned(match it.names.is_empty() {
+                    true => vec!["localhost".to_owned(), it.address.ip().to_string()],
+                    false => it.names.clone(),
+                })),
+                (Some(cert), Some(key), false) => {
+                    Some(tls::Source::Files { cert: beside.join(cert), key: beside.join(key) })
+                }
+                (Some(_), None, _) | (None, Some(_), _) => {
+                    let address = it.address.to_string();
+                    let problem = "a certificate and its key come together";
+                    self.complain(&key("cert"), &address, problem, "name both cert and key");
+                    continue;
+                }
+                (Some(_), Some(_), true) => {
+                    let problem = "there is a certificate by file as well";
+                    self.complain(&key("self_signed"), "true", problem, "keep one of the two");
+                    continue;
+                }
+            };
+            if let Some(Err(error)) = tls.as_ref().map(tls::Certificate::load) {
+                let address = it.address.to_string();
+                self.complain(&key("cert"), &address, error, "give PEM files that belong together");
+            }
+            if it.address.port() != 0 && all.iter().any(|other| other.address == it.address) {
+                let address = it.address.to_string();
+                self.complain(&key("address"), &address, "listened on twice", "use another port");
+            }
+            let names = it.names.clone();
+            all.push(Listening { address: it.address, tls, proxied: it.proxy_protocol, names });
+        }
+        all
     }
 
     fn mesh(&mut self, file: &File, beside: &Path) -> Option<MeshConfig> {
@@ -193,6 +243,21 @@ impl Reader {
         sources
     }
 
+    fn guard(&mut self, upstream: &file::Upstream, named: &[Named], lists: &[Fetch]) -> Guard {
+        let blocks = upstream.allow_addresses.iter();
+        let blocks = blocks
+            .filter_map(|it| self.parse("upstream.allow_addresses", it, "such as \"10.0.0.0/8\""));
+        let blocks = blocks.collect();
+        let ports = upstream.allow_ports.as_ref().map(|listed| {
+            let remedy = "such as \"443\" or \"1024-65535\"";
+            let ports = listed.iter();
+            ports.filter_map(|it| self.parse("upstream.allow_ports", it, remedy)).collect()
+        });
+        let ports = ports.unwrap_or_else(|| Guard::default().ports);
+        let trusted = named.iter().map(|it| &it.uri).chain(lists.iter().map(|it| &it.url));
+        Guard { blocks, ports, trusted: trusted.map(|it| it.authority().to_owned()).collect() }
+    }
+
     fn rules(&mut self, policy: &file::Policy) -> Rules {
         let price = policy.price_max_wei.as_deref();
         let price =
@@ -234,6 +299,10 @@ impl Reader {
             ("limits.connections", limits.connections),
             ("limits.orchestrators", limits.orchestrators),
             ("limits.attempts", limits.attempts),
+            ("limits.connections_each", limits.connections_each.map(|it| it as usize)),
+            ("limits.head_s", limits.head_s.map(|it| it as usize)),
+            ("limits.idle_s", limits.idle_s.map(|it| it as usize)),
+            ("limits.memory_mib", limits.memory_mib.map(|it| it as usize)),
             ("limits.checks_per_second", limits.checks_per_second.map(|it| it as usize)),
         ];
         for (key, bound) in bounds {
@@ -293,6 +362,20 @@ fn complaint(key: &str, value: &str, problem: &str, remedy: &str) -> Complaint {
         value: format!("{value:?}"),
         problem: problem.to_owned(),
         remedy: remedy.to_owned(),
+    }
+}
+
+fn listen_params(limits: &file::Limits) -> listen::Params {
+    let bounds = defaults::LISTEN;
+    let patience = Patience {
+        head: seconds(limits.head_s, bounds.patience.head),
+        idle: seconds(limits.idle_s, bounds.patience.idle),
+    };
+    listen::Params {
+        connections_max: limits.connections.unwrap_or(bounds.connections_max),
+        each_max: limits.connections_each.unwrap_or(bounds.each_max),
+        patience,
+        ..bounds
     }
 }
 

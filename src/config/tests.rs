@@ -21,7 +21,7 @@ fn refused(more: &str, parts: &[&str]) {
 #[test]
 fn name_and_region_are_enough() {
     let config = read(LEAST).unwrap();
-    assert_eq!(config.public.to_string(), defaults::PUBLIC);
+    assert_eq!(config.listeners[0].address.to_string(), defaults::PUBLIC);
     assert!(config.admin.ip().is_loopback());
     assert!(config.mesh.is_none());
 }

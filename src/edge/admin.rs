@@ -84,8 +84,8 @@ async fn node(State(admin): State<Admin>) -> axum::Json<Value> {
     let editions: Vec<Value> =
         geo.editions().map(|it| json!({ "source": it.source, "kind": it.kind })).collect();
     axum::Json(json!({
-        "node": gateway.params.node,
-        "region": gateway.params.region,
+        "node": gateway.identity.node,
+        "region": gateway.identity.region,
         "draining": gateway.is_draining(),
         "view": view.version,
         "view_age_ms": clock::now().saturating_duration_since(view.published_at).as_millis() as u64,
@@ -314,7 +314,7 @@ async fn locate(State(admin): State<Admin>, Asked(Query(whom)): Asked<Query<Whom
 fn located(gateway: &Gateway, ip: IpAddr) -> Value {
     let located = gateway.locate_ip(ip);
     let place = located.caller.place;
-    let base = gateway.params.public_url.clone().unwrap_or_default();
+    let base = gateway.params.load().public_url.clone().unwrap_or_default();
     json!({
         "class": format!("{:?}", gateway.shared.geo.lookup(ip).class).to_lowercase(),
         "point": place.point,

@@ -3,7 +3,6 @@
 //! For SDKs, which walk it from the top, and for `-orchWebhookUrl` of a stock gateway. What
 //! it orders is the direct path, from the client to the orchestrator.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::{Method, Request, Response, StatusCode};
@@ -13,7 +12,7 @@ use crate::clock;
 use crate::edge::Gateway;
 use crate::edge::refusal::{ServeError, json};
 use crate::edge::visit::Visit;
-use crate::policy::{Ask, Caller, PathKind, rank, step};
+use crate::policy::{Ask, Caller, PathKind, Seen, in_order, rank};
 use crate::unit::log2_q10;
 use crate::upstream::Body;
 use crate::view::column::COLD_ROUND_TRIPS;
@@ -83,42 +82,40 @@ pub(crate) fn answer(
     let _permit = gateway.permit()?;
     let view = gateway.view();
     let caller = &visit.located.caller;
-    let mut order = if filters.is_empty() {
+    let order = if filters.is_empty() {
         everyone(&view, caller)
     } else {
         matching(gateway, &view, caller, &filters)
     };
-    order.sort_unstable_by_key(|(step, row)| (*step, row.id));
     let list: Vec<serde_json::Value> =
-        order.iter().take(LIST_MAX).map(|(_step, row)| entry(&view, row, &filters)).collect();
+        order.iter().take(LIST_MAX).map(|row| entry(&view, row, &filters)).collect();
     Ok(json(StatusCode::OK, serde_json::Value::from(list).to_string()))
 }
 
-/// Everyone who is well, by the way to them.
-fn everyone(view: &View, caller: &Caller) -> Vec<(i32, Arc<Row>)> {
+/// Everyone who is well, by the way to them. Nothing is promised: who asks for nothing in
+/// particular makes a choice of its own.
+fn everyone(view: &View, caller: &Caller) -> Vec<Arc<Row>> {
     let ready = view.rows().filter(|(_slot, row)| row.standing == Standing::Ready);
-    ready
-        .map(|(_slot, row)| {
-            let way = row.expected_from(&caller.place.point).0;
-            (log2_q10(way.0) / 72, Arc::clone(row))
-        })
-        .collect()
+    let mut order: Vec<&Arc<Row>> = ready.map(|(_slot, row)| row).collect();
+    order.sort_by_cached_key(|row| {
+        let way = row.expected_from(&caller.place.point).0;
+        (log2_q10(way.0) / 72, row.id)
+    });
+    order.into_iter().map(Arc::clone).collect()
 }
 
-/// Everyone who offers one of the capabilities asked for, by the least cost of any.
-fn matching(
-    gateway: &Gateway,
-    view: &View,
-    caller: &Caller,
-    filters: &Filters,
-) -> Vec<(i32, Arc<Row>)> {
+/// Everyone who offers one of the capabilities asked for, by the least cost of any; those
+/// on top are promised to the caller.
+fn matching(gateway: &Gateway, view: &View, caller: &Caller, filters: &Filters) -> Vec<Arc<Row>> {
+    let params = gateway.params.load();
     let wanted = |name: &str| {
         let by_caps = filters.caps.is_empty() || filters.caps.iter().any(|it| it == name);
         by_caps && filters.takes_app(name)
     };
     let capabilities: Vec<CapabilityId> =
         view.capabilities.iter().filter(|(_, name)| wanted(name)).map(|(id, _)| id).collect();
-    let mut best: BTreeMap<crate::view::Slot, i32> = BTreeMap::new();
+    let now = clock::now();
+    let mut seen: Vec<Seen> = Vec::new();
     for capability in capabilities {
         let ask = Ask {
             caller,
@@ -127,21 +124,17 @@ fn matching(
             mode: None,
             variant: None,
             gpus: &filters.gpus,
-            rules: &gateway.params.rules,
+            rules: &params.rules,
             tried: &[],
             running: None,
             deadline: None,
             cold_round_trips: COLD_ROUND_TRIPS,
         };
-        let ranked = rank(view, |gauge| gauge.into(), &ask, clock::now(), LIST_MAX);
-        for seen in &ranked {
-            let Some(step) = step(seen) else { continue };
-            let held = best.entry(seen.member.slot).or_insert(step);
-            *held = step.min(*held);
-        }
+        seen.extend(rank(view, |gauge| gauge.into(), &ask, now, LIST_MAX));
     }
-    let row = |(slot, step)| Some((step, Arc::clone(view.row(slot)?)));
-    best.into_iter().filter_map(row).collect()
+    let order = in_order(seen, LIST_MAX, gateway.draw());
+    view.promise(now, order.iter().map(|it| it.member));
+    order.iter().filter_map(|it| view.row(it.member.slot).map(Arc::clone)).collect()
 }
 
 fn entry(view: &View, row: &Row, filters: &Filters) -> serde_json::Value {

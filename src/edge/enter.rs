@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use metrics::{counter, histogram};
 use rand::RngExt;
@@ -12,11 +12,16 @@ use tracing::Instrument;
 use crate::clock;
 use crate::edge::apps;
 use crate::edge::discover;
+use crate::edge::grpc;
+use crate::edge::listen::names::host_of;
+use crate::edge::listen::pace::Busy;
+use crate::edge::listen::screened::REFUSED;
 use crate::edge::locate::Connection;
 use crate::edge::refusal::ServeError;
 use crate::edge::resolve;
 use crate::edge::visit::Visit;
 use crate::edge::{Gateway, serve};
+use crate::http1::Fault;
 use crate::trace::TraceContext;
 use crate::upstream::Body;
 
@@ -28,8 +33,21 @@ pub async fn answer(
 ) -> Response<Body> {
     let started = clock::now();
     let method = request.method().clone();
-    let (door, result) = dispatch(&gateway, &connection, request, started).await;
-    let response = result.unwrap_or_else(|error| refuse(door, &method, started, error));
+    let is_grpc = grpc::is_grpc(request.headers());
+    let (door, result) = match screen(&connection, &request) {
+        Ok(()) => dispatch(&gateway, &connection, request, started).await,
+        Err(error) => ("none", Err(error)),
+    };
+    let mut response = match result {
+        Ok(response) => response,
+        Err(error) => {
+            let response = refuse(door, &method, started, error);
+            if is_grpc { grpc::refusal(&response) } else { response }
+        }
+    };
+    if connection.secured.is_some() {
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, A_YEAR);
+    }
     let status = response.status();
     if door != "apps" && status.is_success() {
         tracing::info!(target: "access", door, %method, status = status.as_u16(), "answered");
@@ -40,9 +58,36 @@ pub async fn answer(
     response
 }
 
+/// Refuses what only looks like a request, or belongs elsewhere.
+fn screen(connection: &Connection, request: &Request<Incoming>) -> Result<(), ServeError> {
+    let (uri, headers) = (request.uri(), request.headers());
+    if let Some(fault) = connection.fault().filter(|_| request.method().as_str() == REFUSED) {
+        return Err(fault.into());
+    }
+    let named = headers.get(header::HOST).and_then(|it| it.to_str().ok());
+    let asked = uri.authority().map(http::uri::Authority::as_str);
+    if request.version() == Version::HTTP_2 {
+        // What HTTP/1.1 is screened for before it is parsed, as far as HTTP/2 can carry it.
+        if named.zip(asked).is_some_and(|(named, asked)| !named.eq_ignore_ascii_case(asked)) {
+            return Err(Fault::HostDiffers.into());
+        }
+        if headers.keys().any(|name| name.as_str().contains('_')) {
+            return Err(Fault::Name.into());
+        }
+        if request.method() == Method::CONNECT {
+            return Err(Fault::Connect.into());
+        }
+    }
+    let host = asked.or(named).map(host_of);
+    match host {
+        Some(host) if connection.misdirects(host) => Err(ServeError::Misdirected),
+        Some(_) | None => Ok(()),
+    }
+}
+
 async fn dispatch(
     gateway: &Arc<Gateway>,
-    connection: &Connection,
+    connection: &Arc<Connection>,
     request: Request<Incoming>,
     started: Instant,
 ) -> (&'static str, Result<Response<Body>, ServeError>) {
@@ -54,6 +99,8 @@ async fn dispatch(
         base: gateway.base(&request, connection),
         explain: request.headers().contains_key("portolan-explain"),
         method: request.method().clone(),
+        params: gateway.params.load_full(),
+        busy: Some(Arc::new(Busy::begin(connection))),
         door,
     };
     let span = tracing::debug_span!("request", door, trace = %visit.trace);
@@ -75,6 +122,7 @@ async fn enter(
             Ok(job) => serve(gateway, job).await,
             Err(error) => Err(error),
         },
+        "grpc" => grpc::answer(request).await,
         _ => Err(ServeError::NoDoor),
     }
 }
@@ -85,6 +133,7 @@ fn door(path: &str) -> &'static str {
         "/v1/resolve" => "resolve",
         "/discovery" => "discovery",
         "/refresh-payment" => "apps",
+        _ if path.starts_with("/net.Orchestrator/") => "grpc",
         _ if path.starts_with("/apps/") || path.starts_with("/run/") => "apps",
         _ => "none",
     }
@@ -122,17 +171,25 @@ fn trace(request: &Request<Incoming>) -> TraceContext {
 impl Gateway {
     /// Returns how the client reached this node, for URLs it is given.
     fn base(&self, request: &Request<Incoming>, connection: &Connection) -> String {
-        if let Some(url) = &self.params.public_url {
+        let params = self.params.load();
+        if let Some(url) = &params.public_url {
             return url.clone();
         }
         let text = |name: &str| request.headers().get(name)?.to_str().ok();
-        let tls = self.params.proxies.trusts(connection.peer())
-            && text("x-forwarded-proto").is_some_and(|it| it == "https");
+        let told = || {
+            params.proxies.trusts(connection.peer())
+                && text("x-forwarded-proto").is_some_and(|it| it == "https")
+        };
+        let tls = connection.secured.is_some() || told();
         let scheme = if tls { "https" } else { "http" };
         let host = text("host").filter(|it| it.parse::<http::uri::Authority>().is_ok());
+        let host = request.uri().authority().map(http::uri::Authority::as_str).or(host);
         format!("{scheme}://{}", host.unwrap_or("localhost"))
     }
 }
+
+/// Whoever came by TLS once is to come by it always.
+const A_YEAR: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Returns a status as a label; there are only so many.
 fn code(status: StatusCode) -> &'static str {
@@ -145,6 +202,8 @@ fn code(status: StatusCode) -> &'static str {
         400 => "400",
         402 => "402",
         404 => "404",
+        413 => "413",
+        421 => "421",
         429 => "429",
         401..=499 => "4xx",
         500 => "500",

@@ -56,7 +56,7 @@ pub fn hypothetical(
     capability: &str,
     path: PathKind,
 ) -> Option<Value> {
-    let view = gateway.view();
+    let (view, params) = (gateway.view(), gateway.params.load());
     let located = gateway.locate_ip(ip);
     let number = view.capabilities.number(capability)?;
     let ask = Ask {
@@ -66,7 +66,7 @@ pub fn hypothetical(
         mode: None,
         variant: None,
         gpus: &[],
-        rules: &gateway.params.rules,
+        rules: &params.rules,
         tried: &[],
         running: None,
         deadline: None,

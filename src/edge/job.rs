@@ -10,7 +10,6 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use metrics::counter;
 
-use crate::edge::Params;
 use crate::edge::refusal::ServeError;
 use crate::edge::route::{Refusal, Route, Why};
 use crate::edge::visit::Visit;
@@ -142,7 +141,7 @@ impl Job {
         tracing::debug!(orchestrator = %route.row.id, %refusal, "refused");
         let again = self.may_try_again(&refusal);
         self.tried.push(route.row.id);
-        let belongs = !matches!(self.work, Work::New { bound: None, .. });
+        let belongs = self.belongs();
         if let Why::Client(error) = refusal.why {
             return Err(error);
         }
@@ -178,13 +177,24 @@ impl Job {
     }
 
     /// Returns the longest an answer's head may take.
-    pub fn patience(&self, params: &Params) -> Duration {
+    pub fn patience(&self) -> Duration {
+        let params = &self.visit.params;
         match self.work {
             // One that belongs to a single orchestrator gains nothing by giving up early.
             Work::New { mode: Mode::Persistent, bound: None, .. } => params.reserve_timeout,
             Work::New { .. } | Work::Refresh { .. } => params.head_timeout,
             Work::Within { .. } => params.session_head_timeout,
         }
+    }
+
+    /// Tells whether it goes on with a session, or with what was paid to one orchestrator.
+    pub fn belongs(&self) -> bool {
+        !matches!(self.work, Work::New { bound: None, .. })
+    }
+
+    /// Tells whether it brings a payment.
+    pub fn is_paid(&self) -> bool {
+        self.headers.contains_key(bind::PAYMENT)
     }
 
     /// Returns the time since its head was read.

@@ -1,54 +1,93 @@
-//! The listeners: accept, speak HTTP/1.1, hand requests on, stop in order.
+//! The listeners: who is let in, how many at once, and how all of them stop.
 
-use std::convert::Infallible;
+pub mod client;
+pub mod names;
+pub mod pace;
+pub mod places;
+mod proxied;
+pub(crate) mod screened;
+pub mod tls;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use metrics::gauge;
+use metrics::{counter, gauge};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::edge::Gateway;
-use crate::edge::enter;
+use crate::edge::listen::names::Names;
+use crate::edge::listen::pace::Patience;
+use crate::edge::listen::places::Places;
+use crate::edge::listen::tls::Tls;
 use crate::edge::locate::Connection;
-use crate::upstream::tcp;
+use crate::socket::{Stream, tune};
 
-/// The bounds of a listener.
+/// The bounds of all listeners.
 #[derive(Clone, Copy, Debug)]
 pub struct Params {
-    /// Connections open at once; further ones wait in the kernel's queue.
+    /// Connections open at once on one listener; further ones wait in the kernel's queue.
     pub connections_max: usize,
-    /// How long a request's head may take.
-    pub head_timeout: Duration,
+    /// Connections of one client address on one listener; trusted proxies may hold more.
+    pub each_max: u32,
+    /// TLS handshakes under way at once; further ones wait their turn.
+    pub handshakes_max: usize,
+    /// How long a client may take to say who it is: PROXY header, TLS.
+    pub handshake_timeout: Duration,
+    /// How long it may take for a head, and from one request to the next.
+    pub patience: Patience,
 }
 
-/// Serves clients until `stop` says so; then lets each connection end its request.
+/// What is said on one listener for clients.
+#[derive(Debug)]
+pub struct Speech {
+    /// The certificate; plain HTTP without one.
+    pub tls: Option<Tls>,
+    /// Whether a PROXY header comes first.
+    pub proxied: bool,
+    /// The hosts it answers for; all of them when empty.
+    pub names: Names,
+}
+
+/// A listener for clients.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket.
+    pub tcp: TcpListener,
+    /// What is said on it.
+    pub speech: Arc<Speech>,
+}
+
+/// What every connection of a listener shares.
+#[derive(Debug)]
+pub(crate) struct Hall {
+    pub(crate) params: Params,
+    pub(crate) speech: Arc<Speech>,
+    pub(crate) places: Arc<Places>,
+    pub(crate) handshakes: Semaphore,
+}
+
+/// Serves clients until `stop` says so; then lets each connection end its requests.
 pub async fn serve_public(
     gateway: Arc<Gateway>,
-    listener: TcpListener,
+    listener: Listener,
     params: Params,
     stop: watch::Receiver<bool>,
 ) {
-    accept(listener, params, stop, "public", move |tcp, peer, stop| {
-        let gateway = Arc::clone(&gateway);
-        async move {
-            let connection = Arc::new(Connection::new(peer.ip()));
-            let service = service_fn(|request| {
-                let (gateway, connection) = (Arc::clone(&gateway), Arc::clone(&connection));
-                async move {
-                    Ok::<_, Infallible>(enter::answer(gateway, connection, request).await)
-                }
-            });
-            let served = builder(&params).serve_connection(TokioIo::new(tcp), service);
-            until_stopped(served.with_upgrades(), stop, |it| it.graceful_shutdown()).await;
-        }
+    let hall = Arc::new(Hall {
+        params,
+        speech: listener.speech,
+        places: Arc::default(),
+        handshakes: Semaphore::new(params.handshakes_max),
+    });
+    let memory = Arc::clone(&gateway);
+    let has_room = move || memory.pressure.takes_connections();
+    accept(listener.tcp, params, stop, "public", has_room, move |tcp, peer, stop| {
+        client::serve(Arc::clone(&gateway), Arc::clone(&hall), tcp, peer, stop)
     })
     .await;
 }
@@ -60,51 +99,22 @@ pub async fn serve_admin(
     params: Params,
     stop: watch::Receiver<bool>,
 ) {
-    accept(listener, params, stop, "admin", move |tcp, _peer, stop| {
-        let service = TowerToHyperService::new(routes.clone());
-        async move {
-            let served = builder(&params).serve_connection(TokioIo::new(tcp), service);
-            until_stopped(served.with_upgrades(), stop, |it| it.graceful_shutdown()).await;
-        }
-    })
+    accept(
+        listener,
+        params,
+        stop,
+        "admin",
+        || true,
+        move |tcp, peer, stop| {
+            let service = TowerToHyperService::new(routes.clone());
+            async move {
+                let connection = Arc::new(Connection::new(peer.ip(), None));
+                client::http1(Stream::Plain(tcp), &connection, service, params.patience, stop)
+                    .await;
+            }
+        },
+    )
     .await;
-}
-
-fn builder(params: &Params) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(params.head_timeout)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(BUFFER)
-        .pipeline_flush(false);
-    builder
-}
-
-/// Drives one connection; when told to stop, asks it to end after its request.
-async fn until_stopped<C>(
-    connection: C,
-    mut stop: watch::Receiver<bool>,
-    shut_down: impl Fn(std::pin::Pin<&mut C>),
-) where
-    C: Future<Output = hyper::Result<()>>,
-{
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        _ = stop.wait_for(|stop| *stop) => None,
-    };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            shut_down(connection.as_mut());
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        // A client that goes away or speaks nonsense is its own affair.
-        tracing::debug!(%error, "a connection ended early");
-    }
 }
 
 async fn accept<F>(
@@ -112,17 +122,20 @@ async fn accept<F>(
     params: Params,
     mut stop: watch::Receiver<bool>,
     name: &'static str,
+    has_room: impl Fn() -> bool,
     serve: impl Fn(TcpStream, SocketAddr, watch::Receiver<bool>) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
+    let open = gauge!("portolan_connections", "listener" => name);
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        gauge!("portolan_connections", "listener" => name).set(connections.len() as f64);
-        if connections.len() >= params.connections_max {
+        open.set(connections.len() as f64);
+        if connections.len() >= params.connections_max || !has_room() {
             tokio::select! {
-                _ended = connections.join_next() => {}
+                _ended = connections.join_next(), if !connections.is_empty() => {}
+                () = tokio::time::sleep(ROOM_LOOK) => {}
                 _ = stop.wait_for(|stop| *stop) => break,
             }
             continue;
@@ -134,7 +147,7 @@ async fn accept<F>(
         match accepted {
             Ok((tcp, peer)) => {
                 // One that cannot be set up is gone already.
-                if tcp::tune(&tcp, tcp::CLIENT_UNACKNOWLEDGED).is_ok() {
+                if tune::tune(&tcp, tune::CLIENT_UNACKNOWLEDGED).is_ok() {
                     connections.spawn(serve(tcp, peer, stop.clone()));
                 }
             }
@@ -147,11 +160,10 @@ async fn accept<F>(
 
 /// Waits a moment after an accept that failed for want of something, such as file handles.
 async fn rest(error: &io::Error) {
+    counter!("portolan_connections_refused_total", "reason" => "system").increment(1);
     tracing::warn!(%error, "a connection was not accepted");
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(ROOM_LOOK).await;
 }
 
-/// Header fields taken from a client.
-const HEADERS_MAX: usize = 100;
-/// The longest head taken from a client, in bytes.
-const BUFFER: usize = 64 * 1024;
+/// A full listener looks again after this.
+const ROOM_LOOK: Duration = Duration::from_millis(50);

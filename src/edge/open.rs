@@ -44,7 +44,8 @@ impl Gateway {
         let Work::New { app, capability, variant, mode, query, bound } = job.work.clone() else {
             return Err(ServeError::NoDoor);
         };
-        let mut rules = std::borrow::Cow::Borrowed(&self.params.rules);
+        let params = Arc::clone(&job.visit.params);
+        let mut rules = std::borrow::Cow::Borrowed(&params.rules);
         if let Some(bound) = bound {
             rules.to_mut().only = Some([bound].into());
         }
@@ -62,7 +63,7 @@ impl Gateway {
             cold_round_trips: COLD_ROUND_TRIPS,
         };
         let now = clock::now();
-        if job.tried.len() >= self.params.attempts_max {
+        if job.tried.len() >= params.attempts_max {
             return Err(job.nobody_left().unwrap_or(ServeError::Full));
         }
         let chosen = choose(view, |gauge| gauge.into(), &ask, now, self.draw());

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use metrics::counter;
 
+use crate::http1::Fault;
 use crate::livepeer::bind::BadBinding;
 use crate::livepeer::error;
 use crate::policy::NoRoute;
@@ -22,6 +23,12 @@ pub enum ServeError {
     /// A part of the request cannot be read: what, and the remedy.
     #[error("{0}")]
     BadRequest(String),
+    /// The request cannot be read in one way only.
+    #[error("this request cannot be read: {0}")]
+    Unreadable(#[from] Fault),
+    /// The request is for a host that is not served here.
+    #[error("the host asked for is not served on this connection; connect anew, by its own name")]
+    Misdirected,
     /// The payment headers cannot be read.
     #[error(transparent)]
     Payment(#[from] BadBinding),
@@ -31,6 +38,9 @@ pub enum ServeError {
     /// The node is full.
     #[error("this node has no room for more requests now; try again in a second")]
     Busy,
+    /// Memory runs out.
+    #[error("this node runs out of memory and takes no new work; try again in a few seconds")]
+    Memory,
     /// The journal cannot take another line, and nothing is served unmetered.
     #[error("this node cannot record more usage now; try again in a second")]
     JournalFull,
@@ -73,9 +83,15 @@ impl ServeError {
             Self::NoDoor => (StatusCode::NOT_FOUND, "no-door", None),
             Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "method", None),
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad-request", None),
+            Self::Unreadable(fault) => {
+                let status = StatusCode::from_u16(fault.status());
+                (status.unwrap_or(StatusCode::BAD_REQUEST), "unreadable", None)
+            }
+            Self::Misdirected => (StatusCode::MISDIRECTED_REQUEST, "misdirected", None),
             Self::Payment(_) => (StatusCode::BAD_REQUEST, "bad-payment", None),
             Self::Body(_) => (StatusCode::BAD_REQUEST, "body", None),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", Some(1)),
+            Self::Memory => (StatusCode::SERVICE_UNAVAILABLE, "memory", Some(5)),
             Self::JournalFull => (StatusCode::SERVICE_UNAVAILABLE, "journal-full", Some(1)),
             Self::SessionsFull => (StatusCode::SERVICE_UNAVAILABLE, "sessions-full", Some(5)),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", Some(1)),

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::edge::job::{Job, Work};
+use crate::edge::listen::pace::Busy;
 use crate::edge::refusal::ServeError;
 use crate::edge::rewrite::Rewriter;
 use crate::edge::route::{Attempt, Exchange, Opened, Route};
@@ -50,6 +51,7 @@ pub(crate) async fn relay(
         started: job.visit.started,
         upload: exchange.upload.clone(),
         lease: None,
+        busy: job.visit.busy.clone(),
     }));
     let fresh = matches!(job.work, Work::New { mode: Mode::Persistent, .. }) && status.is_success();
     let mut response = match status {
@@ -245,7 +247,7 @@ fn rewriter<'a>(gateway: &'a Gateway, job: &'a Job, route: &'a Route) -> Rewrite
         base: &job.visit.base,
         orchestrator: route.row.id,
         uri: &route.row.uri,
-        expires: Gateway::wall_s() + gateway.params.ticket_for.as_secs(),
+        expires: Gateway::wall_s() + job.visit.params.ticket_for.as_secs(),
     }
 }
 
@@ -301,7 +303,7 @@ fn mark(gateway: &Gateway, job: &Job, route: &Route, timing: String, headers: &m
             headers.insert(name, value);
         }
     };
-    put(NODE, gateway.params.node.as_str());
+    put(NODE, gateway.identity.node.as_str());
     put(ORCHESTRATOR, &Hex::of(route.row.id.0));
     let view = gateway.view();
     put(REGION, view.atlas.name(route.row.region).as_str());
@@ -332,7 +334,7 @@ pub(crate) fn usage(
         at_ms: clock::wall().as_millis() as u64,
         decision: job.decision,
         trace: job.visit.trace.trace_hex(),
-        node: gateway.params.node,
+        node: gateway.identity.node,
         door: job.visit.door,
         method: method(&job.visit.method),
         route: job.work.template().into(),
@@ -373,6 +375,7 @@ struct Noted {
     started: Instant,
     upload: Upload,
     lease: Option<Lease>,
+    busy: Option<Arc<Busy>>,
 }
 
 impl Note {
@@ -407,7 +410,7 @@ impl Watch for Note {
 
 impl Noted {
     fn end(self, end: End) {
-        let Self { place, mut attempt, session, mut usage, started, upload, lease } = self;
+        let Self { place, mut attempt, session, mut usage, started, upload, lease, busy } = self;
         // An answer that breaks because its question did is nobody's failure but the client's.
         let end = if end == End::Cut && upload.is_broken() { End::Abandoned } else { end };
         let now = clock::now();
@@ -427,7 +430,7 @@ impl Noted {
                 usage.end = "abandoned";
             }
         }
-        drop(attempt);
+        drop((attempt, busy));
         usage.duration_us = now.saturating_duration_since(started).as_micros() as u64;
         if let Some(using) = session {
             using.session().count(usage.bytes_up, usage.bytes_down);

@@ -63,7 +63,7 @@ pub(crate) fn answer(
 
 /// Returns the nodes that take clients, nearest first; ties by name.
 pub(crate) fn entrances(gateway: &Gateway, base: &str, from: &Point) -> Vec<Entrance> {
-    let view = gateway.view();
+    let (view, params) = (gateway.view(), gateway.params.load());
     let way = |region: RegionId| {
         let number = view.atlas.names.iter().position(|it| *it == region)?;
         Some(expected_rtt(from.distance_m(&view.atlas.points[number])))
@@ -74,12 +74,12 @@ pub(crate) fn entrances(gateway: &Gateway, base: &str, from: &Point) -> Vec<Entr
         found.push((rtt, Entrance { node, region, url, expected_ms: rtt.as_ms() }));
     };
     if !gateway.is_draining() {
-        add(gateway.params.node, gateway.params.region, Some(base.to_owned()));
+        add(gateway.identity.node, gateway.identity.region, Some(base.to_owned()));
     }
     for peer in &gateway.shared.peers.load().rows {
         let open = peer.standing == Standing::Up && !peer.draining;
         if let Some(region) = peer.region.filter(|_| open) {
-            add(peer.node, region, gateway.params.peer_urls.get(&peer.node).cloned());
+            add(peer.node, region, params.peer_urls.get(&peer.node).cloned());
         }
     }
     found.sort_by_key(|(rtt, entrance)| (*rtt, entrance.node));

@@ -28,11 +28,11 @@ impl Gateway {
         let mut lease = self.lease(row).await?;
         let connecting = clock::now().saturating_duration_since(started);
         // Only now, with somebody there to take it, is the body touched.
-        let body = job.body_to_send(self.params.replay_max).await.map_err(Refusal::client)?;
+        let body = job.body_to_send(job.visit.params.replay_max).await.map_err(Refusal::client)?;
         let (body, upload) = Upload::watch(body, clock::now());
         attempt.await_answer(&upload);
         let mut request = request(route, job, body)?;
-        let patience = job.patience(&self.params);
+        let patience = job.patience();
         let began = clock::now();
         let (response, lease) = loop {
             let sent = upload.outlast(lease.send(request, NOT_HERE), patience).await;
@@ -68,6 +68,7 @@ impl Gateway {
                 ConnectError::Silent(_) => Why::Silent,
                 ConnectError::Refused(_)
                 | ConnectError::Tls(_)
+                | ConnectError::Denied(_)
                 | ConnectError::Pin
                 | ConnectError::Http(_) => Why::Broken,
             };

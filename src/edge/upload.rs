@@ -40,7 +40,9 @@ impl Upload {
         let upload = Self(Arc::new(progress));
         match body {
             Body::Stream(stream) => (Body::watched(*stream, Box::new(upload.clone())), upload),
-            other @ (Body::Empty | Body::Whole(_) | Body::Watched(_)) => (other, upload),
+            other @ (Body::Empty | Body::Whole(_) | Body::Trailed(..) | Body::Watched(_)) => {
+                (other, upload)
+            }
         }
     }
 

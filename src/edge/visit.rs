@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use http::Method;
 
+use crate::edge::Params;
+use crate::edge::listen::pace::Busy;
 use crate::edge::locate::Located;
 use crate::trace::TraceContext;
 
@@ -21,8 +23,12 @@ pub struct Visit {
     pub base: String,
     /// Whether the client wants the decision explained in a header.
     pub explain: bool,
+    /// The knobs it began with.
+    pub params: Arc<Params>,
     /// The method, for the log.
     pub method: Method,
+    /// Keeps its connection from being taken for idle.
+    pub busy: Option<Arc<Busy>>,
     /// The door, for the log.
     pub door: &'static str,
 }

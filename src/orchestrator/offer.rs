@@ -152,6 +152,11 @@ impl Offers {
         }
     }
 
+    /// Returns the places others use, as last advertised.
+    pub fn others(&self) -> u32 {
+        self.offers.iter().fold(0, |sum, it| sum.saturating_add(it.others))
+    }
+
     /// Returns the mean service time over the offers that have one.
     pub fn service(&self) -> Option<Micros> {
         let known: Vec<u64> = self.offers.iter().filter_map(|it| Some(it.service?.0)).collect();

@@ -10,7 +10,7 @@ use crate::score::{Evidence, Inputs, Terms};
 use crate::unit::Micros;
 use crate::view::outcome::Gauge;
 use crate::view::row::{Offer, Path, Prior, Row};
-use crate::view::{Member, View};
+use crate::view::{Member, Pending, View};
 
 /// A choice and everything it looked at.
 #[derive(Clone, Debug)]
@@ -97,6 +97,8 @@ pub fn choose(
 pub struct Live {
     /// Requests of this node in flight there.
     pub in_flight: u32,
+    /// Places promised to clients that were shown it.
+    pub pending: Pending,
     /// Whether an idle connection waits.
     pub warm: bool,
     /// Whether the one place of a probation is taken.
@@ -106,7 +108,12 @@ pub struct Live {
 impl From<&Gauge> for Live {
     #[inline]
     fn from(gauge: &Gauge) -> Self {
-        Self { in_flight: gauge.in_flight(), warm: gauge.warm() > 0, probing: gauge.is_probing() }
+        Self {
+            in_flight: gauge.in_flight(),
+            pending: gauge.pending(),
+            warm: gauge.warm() > 0,
+            probing: gauge.is_probing(),
+        }
     }
 }
 
@@ -131,7 +138,7 @@ impl Decision {
 
 /// Returns the path of `ask` to `row`, as it is known now.
 #[inline]
-pub(crate) fn path(row: &Row, live: Live, ask: &Ask<'_>) -> Path {
+pub(crate) fn path(row: &Row, live: Live, ask: &Ask<'_>, now: Instant) -> Path {
     let (rtt, evidence, at) = match ask.path {
         PathKind::Relayed => (row.link.rtt, row.link.evidence, row.link.at),
         PathKind::Direct => {
@@ -157,6 +164,7 @@ pub(crate) fn path(row: &Row, live: Live, ask: &Ask<'_>) -> Path {
         at,
         round_trips: if warm { 1 } else { ask.cold_round_trips },
         in_flight: live.in_flight,
+        promised_milli: live.pending.milli(now),
         switch_us: u32::try_from(switch).unwrap_or(u32::MAX),
     }
 }
@@ -334,7 +342,7 @@ pub(crate) fn judge(
     if let Some(reason) = exclusion(row, offer, ask, live.probing) {
         return Err(reason);
     }
-    let inputs = row.inputs(offer, &path(row, live, ask), now, prior);
+    let inputs = row.inputs(offer, &path(row, live, ask, now), now, prior);
     match ask.deadline.is_some_and(|deadline| inputs.expected() > deadline) {
         true => Err(Exclusion::Deadline),
         false => Ok(inputs),

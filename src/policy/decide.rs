@@ -59,7 +59,7 @@ fn keeps(running: Micros, best: Micros) -> bool {
 /// At rest 3 ms or 5 %, whichever is more. With the use of the best candidate and the age
 /// of what is known of that use it widens, to at most 20 ms or 10 %: the less certain a
 /// difference is, the more it pays to spread.
-fn near_equal(cost: Micros, best: &Inputs) -> Micros {
+pub(crate) fn near_equal(cost: Micros, best: &Inputs) -> Micros {
     let narrow = (cost.0 / 20).max(NEAR_EQUAL.0);
     let wide = (cost.0 / 10).max(NEAR_EQUAL_MAX.0);
     let age_s = u64::from(best.load_age_ms) / 1000;

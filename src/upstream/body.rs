@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::Body as _;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
@@ -16,6 +17,8 @@ pub enum Body {
     Empty,
     /// Bytes held whole.
     Whole(Option<Bytes>),
+    /// The same, with fields after them.
+    Trailed(Option<Bytes>, Option<Box<HeaderMap>>),
     /// Bytes as they come from the other side.
     Stream(Box<Incoming>),
     /// As above, watched: someone counts frames and learns of the end.
@@ -53,6 +56,11 @@ impl Body {
         Self::Whole(Some(bytes.into()))
     }
 
+    /// Wraps bytes and the fields that follow them.
+    pub fn with_trailers(bytes: Bytes, trailers: HeaderMap) -> Self {
+        Self::Trailed(Some(bytes).filter(|it| !it.is_empty()), Some(Box::new(trailers)))
+    }
+
     /// Wraps a stream.
     pub fn stream(stream: Incoming) -> Self {
         Self::Stream(Box::new(stream))
@@ -75,6 +83,11 @@ impl http_body::Body for Body {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|it| Ok(Frame::data(it)))),
+            Self::Trailed(bytes, trailers) => {
+                let frame = bytes.take().map(Frame::data);
+                let frame = frame.or_else(|| Some(Frame::trailers(*trailers.take()?)));
+                Poll::Ready(frame.map(Ok))
+            }
             Self::Stream(stream) => Pin::new(stream.as_mut()).poll_frame(context),
             Self::Watched(watched) => watched.poll_frame(context),
         }
@@ -84,6 +97,7 @@ impl http_body::Body for Body {
         match self {
             Self::Empty => true,
             Self::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Self::Trailed(bytes, trailers) => bytes.is_none() && trailers.is_none(),
             Self::Stream(stream) => stream.is_end_stream(),
             // The watcher must see the end come by.
             Self::Watched(watched) => watched.watch.is_none(),
@@ -94,6 +108,9 @@ impl http_body::Body for Body {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Trailed(bytes, _) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
+            }
             Self::Stream(stream) => stream.size_hint(),
             Self::Watched(watched) => watched.stream.size_hint(),
         }

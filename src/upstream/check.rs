@@ -40,6 +40,7 @@ async fn ask(dialer: &Dialer, uri: &ServiceUri, ask_info: bool) -> Result<Answer
         ConnectError::Silent(after) => CheckFailure::Silent(after),
         ConnectError::Refused(_)
         | ConnectError::Tls(_)
+        | ConnectError::Denied(_)
         | ConnectError::Full(_)
         | ConnectError::Http(_) => CheckFailure::Connect(error.to_string()),
     })?;

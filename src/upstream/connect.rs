@@ -2,24 +2,23 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper_util::rt::TokioIo;
+use metrics::counter;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use crate::clock;
 use crate::id::OrchestratorId;
+use crate::socket::{Stream, tune};
+use crate::upstream::guard::{Denied, Guard};
 use crate::upstream::pin::{Pins, Verifier};
-use crate::upstream::tcp;
 use crate::uri::ServiceUri;
 
 /// What is to be spoken.
@@ -38,6 +37,8 @@ pub struct Dialer {
     pub timeout: Duration,
     /// The local address connections leave from, where the operator sets one.
     pub from: Option<IpAddr>,
+    /// Which addresses may be connected to; swapped by a reload.
+    pub guard: Arc<ArcSwap<Guard>>,
     /// The certificates known.
     pub pins: Arc<Pins>,
     /// How TLS is spoken, and the sessions it can resume.
@@ -69,6 +70,9 @@ pub enum ConnectError {
     /// The handshake failed.
     #[error("TLS failed: {0}")]
     Tls(#[source] io::Error),
+    /// The name leads to where this node does not go.
+    #[error("not connected: {0}")]
+    Denied(#[source] Denied),
     /// The certificate is not the one pinned.
     #[error("the certificate is not the one pinned")]
     Pin,
@@ -86,7 +90,15 @@ pub enum ConnectError {
 impl Dialer {
     /// Makes a dialer that knows no certificate yet.
     pub fn new(timeout: Duration) -> Self {
-        Self { timeout, from: None, pins: Arc::default(), tls: Tls::new() }
+        let guard = Arc::default();
+        Self { timeout, from: None, guard, pins: Arc::default(), tls: Tls::new() }
+    }
+
+    /// The same, to anywhere: for tools, whose user names the place.
+    pub fn anywhere(timeout: Duration) -> Self {
+        let dialer = Self::new(timeout);
+        dialer.guard.store(Arc::new(Guard::open()));
+        dialer
     }
 
     /// Connects to an orchestrator.
@@ -106,7 +118,7 @@ impl Dialer {
         protocol: Protocol,
     ) -> Result<Connected, ConnectError> {
         let tcp = self.tcp(uri).await?;
-        tcp::tune(&tcp, tcp::ORCHESTRATOR_UNACKNOWLEDGED).map_err(ConnectError::Refused)?;
+        tune::tune(&tcp, tune::ORCHESTRATOR_UNACKNOWLEDGED).map_err(ConnectError::Refused)?;
         if !uri.is_tls() {
             let http2 = protocol == Protocol::Http2;
             return Ok(Connected { io: TokioIo::new(Stream::Plain(tcp)), http2 });
@@ -126,7 +138,7 @@ impl Dialer {
             return Err(ConnectError::Pin);
         }
         let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
-        Ok(Connected { io: TokioIo::new(Stream::Tls(Box::new(tls))), http2 })
+        Ok(Connected { io: TokioIo::new(Stream::Tls(Box::new(tls.into()))), http2 })
     }
 
     /// Connects to the first address of the name that answers; one that swallows everything
@@ -134,9 +146,23 @@ impl Dialer {
     async fn tcp(&self, uri: &ServiceUri) -> Result<TcpStream, ConnectError> {
         let started = clock::now();
         let found = lookup_host((uri.host(), uri.port())).await.map_err(ConnectError::Refused)?;
-        let addresses: Vec<SocketAddr> = found.take(ADDRESSES_MAX).collect();
         let nowhere = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         let mut failed = ConnectError::Refused(nowhere);
+        let mut addresses: Vec<SocketAddr> = Vec::with_capacity(ADDRESSES_MAX);
+        let guard = self.guard.load();
+        for address in found.take(ADDRESSES_MAX) {
+            match guard.admit(uri, address) {
+                Ok(()) => addresses.push(address),
+                Err(denied) => failed = ConnectError::Denied(denied),
+            }
+        }
+        drop(guard);
+        if let ConnectError::Denied(denied) = &failed
+            && addresses.is_empty()
+        {
+            counter!("portolan_addresses_denied_total").increment(1);
+            tracing::debug!(%uri, %denied, "not connected");
+        }
         for (tried, address) in addresses.iter().enumerate() {
             let spent = clock::now().saturating_duration_since(started);
             let within = share(self.timeout.saturating_sub(spent), addresses.len() - tried);
@@ -181,73 +207,6 @@ impl Tls {
 /// Returns how long one address may take when `untried` of them share the time `left`.
 fn share(left: Duration, untried: usize) -> Duration {
     left / untried.clamp(1, ADDRESSES_MAX) as u32
-}
-
-/// The bytes of a connection, in the clear or under TLS.
-#[derive(Debug)]
-pub enum Stream {
-    /// In the clear.
-    Plain(TcpStream),
-    /// Under TLS.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
 }
 
 /// Addresses of one name tried, one after the other.
@@ -317,9 +276,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_others_name_is_not_connected_to_next_door() {
+        let (uri, _tasks) = serve().await;
+        let refused = Dialer::new(Duration::from_secs(5)).dial(&uri, Protocol::Http1).await;
+        assert!(matches!(refused, Err(ConnectError::Denied(Denied::Address))));
+    }
+
+    #[tokio::test]
     async fn a_session_is_resumed_only_under_the_certificate_pinned() {
         use rustls::HandshakeKind;
-        let (dialer, (uri, _tasks)) = (Dialer::new(Duration::from_secs(5)), serve().await);
+        let (uri, _tasks) = serve().await;
+        let dialer = Dialer::anywhere(Duration::from_secs(5));
         assert_eq!(dial(&dialer, &uri).await, Some(HandshakeKind::Full));
         assert_eq!(dial(&dialer, &uri).await, Some(HandshakeKind::Resumed));
         let id = OrchestratorId::of(&uri);

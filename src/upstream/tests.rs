@@ -17,7 +17,7 @@ async fn upstream() -> (Upstream, TcpListener, ServiceUri) {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-    (Upstream::new(params, Dialer::new(PATIENCE)), listener, uri)
+    (Upstream::new(params, Dialer::anywhere(PATIENCE)), listener, uri)
 }
 
 fn request() -> Request<Body> {

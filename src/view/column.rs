@@ -146,6 +146,7 @@ pub(crate) fn extra_us(row: &Row, offer: &Offer, now: Instant, prior: Prior) -> 
         at: None,
         round_trips: 0,
         in_flight: 0,
+        promised_milli: 0,
         switch_us: 0,
     };
     cost_us(row, offer, &nowhere, now, prior)
@@ -159,6 +160,7 @@ pub(crate) fn relayed_us(row: &Row, offer: &Offer, now: Instant, prior: Prior) -
         at: row.link.at,
         round_trips: COLD_ROUND_TRIPS,
         in_flight: 0,
+        promised_milli: 0,
         switch_us: 0,
     };
     cost_us(row, offer, &link, now, prior)

@@ -4,8 +4,10 @@
 //! and one slot of a ring, whatever the load.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
 
 use crate::unit::Micros;
+use crate::view::promise::{Pending, Promises};
 
 /// What the request path counts for one orchestrator.
 #[derive(Debug, Default)]
@@ -20,6 +22,7 @@ pub struct Gauge {
     dirty: AtomicBool,
     next: AtomicU32,
     times: Times,
+    promises: Promises,
 }
 
 #[derive(Debug)]
@@ -106,6 +109,26 @@ impl Gauge {
     pub fn fail_late(&self) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         self.dirty.store(true, Ordering::Release);
+    }
+
+    /// Promises `milli` thousandths of a place to a client that was shown this orchestrator,
+    /// for work that keeps its place for `holding`. Counts as traffic, so that the
+    /// orchestrator is soon asked how full it is.
+    pub fn promise(&self, now: Instant, milli: u32, holding: Micros) {
+        self.promises.add(now, milli, holding);
+        self.dirty.store(true, Ordering::Release);
+    }
+
+    /// Takes back `milli` thousandths of what was promised: the orchestrator's own figures
+    /// show them.
+    pub fn settle(&self, now: Instant, milli: u32) {
+        self.promises.settle(now, milli);
+    }
+
+    /// Returns what is promised.
+    #[inline]
+    pub fn pending(&self) -> Pending {
+        self.promises.pending()
     }
 
     /// Returns the attempts in flight.

@@ -76,6 +76,7 @@ impl Row {
             service_us: whole(u128::from(service.0)),
             holding_us: whole(u128::from(offer.holding.max(service).0)),
             in_flight: path.in_flight,
+            promised_milli: path.promised_milli,
             others_milli: offer.others_milli,
             arrivals_milli: offer.arrivals_milli,
             load_age_ms: age_ms(offer.load_at),
@@ -110,6 +111,8 @@ pub struct Path {
     pub round_trips: u8,
     /// Requests of this node in flight there.
     pub in_flight: u32,
+    /// Places promised to clients shown it, in thousandths.
+    pub promised_milli: u32,
     /// What moving a running session here costs.
     pub switch_us: u32,
 }

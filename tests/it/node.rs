@@ -81,7 +81,7 @@ impl Orch {
     }
 
     async fn ask(&self, request: Request<Body>) -> Response<Bytes> {
-        let dialer = Dialer::new(Duration::from_secs(5));
+        let dialer = Dialer::anywhere(Duration::from_secs(5));
         exchange(&dialer, &self.uri, request, Duration::from_secs(5)).await.unwrap()
     }
 

@@ -15,11 +15,11 @@ const LAYERS: &[&[&str]] = &[
     &["view"],
     &["policy"],
     // 2  protocols: codecs, then machines
-    &["forwarded", "health", "livepeer", "ticket", "trace", "wire"],
+    &["forwarded", "health", "http1", "livepeer", "ticket", "trace", "wire"],
     &["directory", "mesh", "session", "suspension"],
     &["orchestrator"],
     // 3  I/O
-    &["clock"],
+    &["clock", "socket"],
     &["geoip", "journal", "net", "upstream"],
     // 4  actors
     &["actors"],

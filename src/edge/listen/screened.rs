@@ -1,0 +1,210 @@
+//! A client's connection seen through the screen that lets only unambiguous requests pass.
+//!
+//! What cannot be read in one way is replaced by an empty request of the method
+//! [`REFUSED`], whose answer says what was wrong; then the connection ends.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::edge::locate::Connection;
+use crate::http1::{Limits, Screen};
+use crate::socket::Stream;
+
+/// A screened connection.
+#[derive(Debug)]
+pub(crate) struct Screened {
+    inner: Stream,
+    screen: Screen,
+    connection: Arc<Connection>,
+    /// Bytes that wait for others, such as the beginning of a head.
+    held: Vec<u8>,
+    /// So many of them were offered to the screen in vain.
+    offered: usize,
+    /// Bytes that may pass and have not.
+    ready: Vec<u8>,
+    in_head: bool,
+    refused: bool,
+    /// Whoever waits to read until an answer has decided on the protocol.
+    waiting: Option<Waker>,
+}
+
+impl Screened {
+    /// Screens `inner` from its first byte on.
+    pub(crate) fn new(inner: Stream, connection: Arc<Connection>) -> Self {
+        Self {
+            inner,
+            screen: Screen::new(LIMITS),
+            connection,
+            held: Vec::new(),
+            offered: 0,
+            ready: Vec::new(),
+            in_head: false,
+            refused: false,
+            waiting: None,
+        }
+    }
+
+    /// Screens the bytes read after `before`, and leaves in `buf` those that may pass.
+    fn screen(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
+        let read = &buf.filled()[before..];
+        if !self.held.is_empty() {
+            self.held.extend_from_slice(read);
+            buf.set_filled(before);
+            return self.screen_held();
+        }
+        match self.screen.take(read) {
+            Ok(n) => {
+                self.held.extend_from_slice(&read[n..]);
+                self.offered = if n == 0 { self.held.len() } else { 0 };
+                buf.set_filled(before + n);
+            }
+            Err(fault) => {
+                buf.set_filled(before);
+                self.refuse(fault)?;
+            }
+        }
+        self.note_head();
+        Ok(())
+    }
+
+    fn screen_held(&mut self) -> io::Result<()> {
+        match self.screen.take(&self.held) {
+            Ok(0) => self.offered = self.held.len(),
+            Ok(n) => {
+                self.ready.extend(self.held.drain(..n));
+                self.offered = 0;
+            }
+            Err(fault) => self.refuse(fault)?,
+        }
+        self.note_head();
+        Ok(())
+    }
+
+    fn refuse(&mut self, fault: crate::http1::Fault) -> io::Result<()> {
+        self.refused = true;
+        self.held = Vec::new();
+        self.offered = 0;
+        if !self.screen.is_between() {
+            // Within a body: its request learns of it as of a body that breaks off.
+            return Err(io::Error::new(io::ErrorKind::InvalidData, fault));
+        }
+        self.connection.set_fault(fault);
+        self.ready.extend_from_slice(REFUSED_REQUEST);
+        Ok(())
+    }
+
+    /// Tells the connection's timer of heads that begin and do not come whole.
+    fn note_head(&mut self) {
+        let in_head = !self.held.is_empty() && self.screen.is_between();
+        if in_head != self.in_head {
+            self.in_head = in_head;
+            self.connection.pace.set_in_head(in_head);
+        }
+    }
+
+    /// Learns from the answer whether the protocol was switched.
+    fn note_answer(&mut self, bytes: &[u8]) {
+        if !self.screen.is_undecided() || bytes.is_empty() || bytes.starts_with(b"HTTP/1.1 100") {
+            return;
+        }
+        self.screen.decide(bytes.starts_with(b"HTTP/1.1 101"));
+        self.offered = 0;
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
+    }
+}
+
+impl AsyncRead for Screened {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if !this.ready.is_empty() {
+                let n = this.ready.len().min(buf.remaining());
+                buf.put_slice(&this.ready[..n]);
+                this.ready.drain(..n);
+                return Poll::Ready(Ok(()));
+            }
+            if this.refused {
+                // What still comes is read and dropped: unread, it would make the system
+                // reset the connection, and the answer with it.
+                let mut dropped = [0; 4096];
+                let mut dropped = ReadBuf::new(&mut dropped);
+                ready!(Pin::new(&mut this.inner).poll_read(context, &mut dropped))?;
+                if dropped.filled().is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
+            if this.screen.is_undecided() {
+                this.waiting = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            if this.held.len() > this.offered {
+                this.screen_held()?;
+                continue;
+            }
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut this.inner).poll_read(context, buf))?;
+            if buf.filled().len() == before {
+                return Poll::Ready(Ok(()));
+            }
+            this.screen(buf, before)?;
+            if buf.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Screened {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.note_answer(bytes);
+        Pin::new(&mut this.inner).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if let Some(first) = slices.iter().find(|slice| !slice.is_empty()) {
+            this.note_answer(first);
+        }
+        Pin::new(&mut this.inner).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(context)
+    }
+}
+
+/// The method that stands for a request that could not be read.
+pub(crate) const REFUSED: &str = "REFUSED";
+/// The connection ends with its answer.
+const REFUSED_REQUEST: &[u8] = b"REFUSED / HTTP/1.1\r\nconnection: close\r\n\r\n";
+/// What an edge takes of a head: browsers and SDKs send a tenth of it.
+pub(crate) const LIMITS: Limits =
+    Limits { line_max: 8 * 1024, head_max: 64 * 1024, fields_max: 100 };

@@ -1,0 +1,330 @@
+//! One request's head: where it ends, and how it delimits the body after it.
+
+use memchr::memchr_iter;
+
+use crate::http1::{Framing, Length, Limits};
+
+/// Why a request cannot be read in one way only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// A line ends in a bare line feed or carriage return.
+    #[error("a line does not end with CR LF")]
+    LineEnd,
+    /// The first line is not a method, a target and a version with one space between.
+    #[error("the request line is not of the form \"METHOD target HTTP/1.1\"")]
+    RequestLine,
+    /// Another version than 1.0 or 1.1.
+    #[error("the version is neither HTTP/1.1 nor HTTP/1.0")]
+    Version,
+    /// The request line is too long.
+    #[error("the request line is longer than 8 KiB; shorten the URL")]
+    LineTooLong,
+    /// The head, or the fields after a body, are too long or too many.
+    #[error("the header fields are too long or too many; send fewer")]
+    HeadTooLong,
+    /// A field continues on a second line.
+    #[error("a header field is folded over two lines; write it in one")]
+    Folded,
+    /// A field has no name, or one with characters that do not belong there.
+    #[error("a header field's name is not a token, or has an underscore")]
+    Name,
+    /// A field's value has a control character.
+    #[error("a header field's value has a control character")]
+    Value,
+    /// `Host` is missing, or there more than once, or not one host.
+    #[error("HTTP/1.1 asks for exactly one Host field with one host in it")]
+    Host,
+    /// The target names another host than `Host`.
+    #[error("the request line and the Host field name different hosts")]
+    HostDiffers,
+    /// The body's length is given twice, in two ways, or not in digits.
+    #[error("Content-Length is not one number, or stands beside Transfer-Encoding")]
+    Length,
+    /// The body is coded otherwise than chunked, or twice, or in HTTP/1.0.
+    #[error("Transfer-Encoding is not exactly \"chunked\", or stands in an HTTP/1.0 request")]
+    Coding,
+    /// A chunk is malformed.
+    #[error("a chunk of the body cannot be read: {0}")]
+    Chunk(&'static str),
+    /// Something else than `100-continue` is expected.
+    #[error("only \"Expect: 100-continue\" is understood")]
+    Expect,
+    /// A tunnel was asked for.
+    #[error("this is no forward proxy; CONNECT is not served")]
+    Connect,
+}
+
+impl Fault {
+    /// Returns the status that tells of it (RFC 9110, section 15.5; RFC 6585).
+    pub fn status(self) -> u16 {
+        match self {
+            Self::LineTooLong => 414,
+            Self::HeadTooLong => 431,
+            Self::Expect => 417,
+            Self::Connect => 405,
+            Self::Version => 505,
+            Self::LineEnd
+            | Self::RequestLine
+            | Self::Folded
+            | Self::Name
+            | Self::Value
+            | Self::Host
+            | Self::HostDiffers
+            | Self::Length
+            | Self::Coding
+            | Self::Chunk(_) => 400,
+        }
+    }
+}
+
+/// Returns where the head that begins `bytes` ends, its empty line included; `None` while it
+/// does not. `searched` bytes of it were searched before.
+pub(crate) fn end(bytes: &[u8], searched: usize, max: usize) -> Result<Option<usize>, Fault> {
+    // An empty line before a request is skipped, as RFC 9112, section 2.2, asks for.
+    let begin = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
+    let from = searched.saturating_sub(3).max(begin);
+    for at in memchr_iter(b'\n', bytes.get(from..).unwrap_or_default()).map(|at| at + from) {
+        if at == begin || bytes[at - 1] != b'\r' {
+            return Err(Fault::LineEnd);
+        }
+        // A second empty line is no request.
+        if at == begin + 1 {
+            return Err(Fault::RequestLine);
+        }
+        if bytes[..at].ends_with(b"\r\n\r") {
+            return if at < max { Ok(Some(at + 1)) } else { Err(Fault::HeadTooLong) };
+        }
+    }
+    if bytes.len() >= max { Err(Fault::HeadTooLong) } else { Ok(None) }
+}
+
+/// Reads the head that begins `bytes`, and returns where it ends; `None` while it does not.
+pub(crate) fn whole(
+    bytes: &[u8],
+    searched: usize,
+    limits: &Limits,
+) -> Result<Option<(usize, Framing)>, Fault> {
+    let Some(end) = end(bytes, searched, limits.head_max)? else { return Ok(None) };
+    Ok(Some((end, read(&bytes[..end], limits)?)))
+}
+
+fn read(head: &[u8], limits: &Limits) -> Result<Framing, Fault> {
+    let head = head.strip_prefix(b"\r\n").unwrap_or(head);
+    let mut lines = Lines(head);
+    let line = lines.next().ok_or(Fault::RequestLine)?;
+    if line.len() > limits.line_max {
+        return Err(Fault::LineTooLong);
+    }
+    let (target, is_old) = request_line(line)?;
+    let mut found = Found::default();
+    for line in lines {
+        if found.fields == limits.fields_max {
+            return Err(Fault::HeadTooLong);
+        }
+        let (name, value) = field(line)?;
+        found.note(name, value, is_old)?;
+    }
+    if found.host.is_none() && !is_old {
+        return Err(Fault::Host);
+    }
+    if let (Some(named), Some(host)) = (authority(target), found.host)
+        && !named.eq_ignore_ascii_case(host)
+    {
+        return Err(Fault::HostDiffers);
+    }
+    let body = match (found.length, found.chunked) {
+        (Some(_), true) => return Err(Fault::Length),
+        (None, true) => Length::Chunked,
+        (length, false) => Length::Known(length.unwrap_or(0)),
+    };
+    Ok(Framing { body, upgrade: found.upgrade && !is_old })
+}
+
+/// Reads the fields after a chunked body; none of them may say anything of its framing.
+pub(crate) fn read_trailers(bytes: &[u8]) -> Result<(), Fault> {
+    for line in Lines(bytes) {
+        let (name, _value) = field(line)?;
+        if NEVER_LATE.iter().any(|it| name.eq_ignore_ascii_case(it)) {
+            return Err(Fault::Chunk("a field after it may stand in the head only"));
+        }
+    }
+    Ok(())
+}
+
+/// The lines of a head up to its empty line, without their ends.
+struct Lines<'a>(&'a [u8]);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let end = memchr::memchr(b'\n', self.0)?;
+        let (line, rest) = self.0.split_at(end + 1);
+        self.0 = rest;
+        line.strip_suffix(b"\r\n").filter(|line| !line.is_empty())
+    }
+}
+
+/// What a head's fields say of framing.
+#[derive(Default)]
+struct Found<'a> {
+    fields: usize,
+    host: Option<&'a [u8]>,
+    length: Option<u64>,
+    chunked: bool,
+    upgrade: bool,
+}
+
+impl<'a> Found<'a> {
+    fn note(&mut self, name: &[u8], value: &'a [u8], is_old: bool) -> Result<(), Fault> {
+        self.fields += 1;
+        // The lengths alone leave most fields out.
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                if self.host.is_some() || !is_host(value) {
+                    return Err(Fault::Host);
+                }
+                self.host = Some(value);
+            }
+            6 if name.eq_ignore_ascii_case(b"expect")
+                && !value.eq_ignore_ascii_case(b"100-continue") =>
+            {
+                return Err(Fault::Expect);
+            }
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                if self.length.is_some() {
+                    return Err(Fault::Length);
+                }
+                self.length = Some(digits(value).ok_or(Fault::Length)?);
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                if self.chunked || is_old || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Fault::Coding);
+                }
+                self.chunked = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Returns the target, and whether the version is 1.0.
+fn request_line(line: &[u8]) -> Result<(&[u8], bool), Fault> {
+    let mut parts = line.split(|byte| *byte == b' ');
+    let (method, target, version) = (parts.next(), parts.next(), parts.next());
+    let (Some(method), Some(target), Some(version), None) = (method, target, version, parts.next())
+    else {
+        return Err(Fault::RequestLine);
+    };
+    if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) {
+        return Err(Fault::RequestLine);
+    }
+    if method == b"CONNECT" {
+        return Err(Fault::Connect);
+    }
+    let is_visible = |byte: &u8| matches!(byte, 0x21..=0x7e) && *byte != b'#';
+    let has_form = target.starts_with(b"/")
+        || authority(target).is_some()
+        || (target == b"*" && method == b"OPTIONS");
+    if !has_form || !target.iter().all(is_visible) {
+        return Err(Fault::RequestLine);
+    }
+    match version {
+        b"HTTP/1.1" => Ok((target, false)),
+        b"HTTP/1.0" => Ok((target, true)),
+        _ if version.starts_with(b"HTTP/") => Err(Fault::Version),
+        _ => Err(Fault::RequestLine),
+    }
+}
+
+/// Returns the authority of a target in absolute form.
+fn authority(target: &[u8]) -> Option<&[u8]> {
+    let scheme = |prefix: &[u8]| {
+        let begin = target.get(..prefix.len())?;
+        begin.eq_ignore_ascii_case(prefix).then(|| &target[prefix.len()..])
+    };
+    let rest = scheme(b"http://").or_else(|| scheme(b"https://"))?;
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    Some(&rest[..end])
+}
+
+/// Splits a field into its name and its value, without the white space around that.
+fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
+    if matches!(line.first(), Some(b' ' | b'\t')) {
+        return Err(Fault::Folded);
+    }
+    let colon = memchr::memchr(b':', line).ok_or(Fault::Name)?;
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    if name.is_empty() || !name.iter().all(|byte| is_token(*byte) && *byte != b'_') {
+        return Err(Fault::Name);
+    }
+    if memchr::memchr(b'\r', value).is_some() {
+        return Err(Fault::LineEnd);
+    }
+    if value.iter().any(|byte| matches!(byte, 0..=8 | 10..=31 | 127)) {
+        return Err(Fault::Value);
+    }
+    Ok((name, value.trim_ascii()))
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    TOKEN[usize::from(byte)]
+}
+
+/// A host with an optional port, and nothing that any reader takes for a separator.
+fn is_host(value: &[u8]) -> bool {
+    let fits = |byte: &u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
+    };
+    !value.is_empty() && value.len() <= HOST_MAX && value.iter().all(fits)
+}
+
+fn digits(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+}
+
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < 256 {
+        let byte = at as u8;
+        table[at] = byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'!' | b'#'
+                    | b'$'
+                    | b'%'
+                    | b'&'
+                    | b'\''
+                    | b'*'
+                    | b'+'
+                    | b'-'
+                    | b'.'
+                    | b'^'
+                    | b'_'
+                    | b'`'
+                    | b'|'
+                    | b'~'
+            );
+        at += 1;
+    }
+    table
+};
+/// The longest name of the DNS, with a port.
+const HOST_MAX: usize = 253 + 6;
+/// Fields that mean something before the body only (RFC 9110, section 6.5.1).
+const NEVER_LATE: [&[u8]; 7] = [
+    b"content-length",
+    b"transfer-encoding",
+    b"host",
+    b"trailer",
+    b"te",
+    b"authorization",
+    b"content-type",
+];
