@@ -2,6 +2,7 @@
 
 // 0  words
 pub mod id;
+pub mod text;
 pub mod unit;
 pub mod uri;
 

@@ -4,9 +4,17 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use portolan::cli::{self, Cli};
+use portolan::telemetry;
+
+/// A request makes some hundred small allocations on one thread and frees them there or on
+/// another, which this allocator does in far fewer instructions than the system's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match cli::run(Cli::parse()) {
+    let ended = cli::run(Cli::parse());
+    telemetry::flush();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             cli::complain(&error);

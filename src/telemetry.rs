@@ -1,9 +1,17 @@
 //! Logs and metrics: set up once, before anything else runs.
 
+mod line;
+mod out;
+
+use std::sync::OnceLock;
+
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use line::Line;
+use out::{Out, Writers};
 
 /// How lines are logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -21,19 +29,37 @@ pub enum LogFormat {
 pub fn logs(format: LogFormat) {
     let filter =
         EnvFilter::try_from_env("PORTOLAN_LOG").unwrap_or_else(|_unset| EnvFilter::new("info"));
+    let mut first = None;
+    let out = OUT.get_or_init(|| {
+        let (out, urgency) = Out::start();
+        first = Some(urgency);
+        out
+    });
+    // A test process sets them once for all its nodes.
+    let Some(urgency) = first else { return };
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let writers = Writers { out: out.clone(), urgency };
+    let layer = tracing_subscriber::fmt::layer().with_writer(writers);
     let set = match format {
-        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+        LogFormat::Json => registry.with(layer.json().event_format(Line::new())).try_init(),
         LogFormat::Text => registry.with(layer.with_target(false)).try_init(),
     };
-    // A test process sets them once for all its nodes.
+    // Somebody else's logs stay theirs.
     drop(set);
 }
 
+/// Writes what is still to be written of the logs; for the end of the process.
+pub fn flush() {
+    if let Some(out) = OUT.get() {
+        out.flush();
+    }
+}
+
+static OUT: OnceLock<Out> = OnceLock::new();
+
 /// Collects metrics; nodes of one process share them.
 pub fn metrics() -> PrometheusHandle {
-    static HANDLE: std::sync::OnceLock<PrometheusHandle> = std::sync::OnceLock::new();
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     let install = || {
         let duration = Matcher::Full("http_server_request_duration_seconds".to_owned());
         let built = PrometheusBuilder::new().set_buckets_for_metric(duration, &SECONDS);
@@ -63,6 +89,7 @@ fn describe() {
     counter!("portolan_geoip_reloads_total", "Reloads of the address database, by outcome.");
     counter!("livepeer_discovery_errors_total", "Lists of orchestrators that were not read.");
     counter!("livepeer_orchestrator_swaps", "Requests that went on to another orchestrator.");
+    counter!("portolan_log_lines_lost_total", "Log lines for which standard error was too slow.");
     counter!("portolan_journal_errors_total", "Disk errors of the usage journal, by step.");
     counter!("portolan_journal_lost_total", "Usage records lost to disk errors.");
     counter!("portolan_journal_torn_total", "Unfinished lines cut off the journal at start.");

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::text::Hex;
+
 /// One span of one trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
@@ -39,9 +41,29 @@ impl TraceContext {
         Self { span_id: span.max(1).to_be_bytes(), ..*self }
     }
 
+    /// Returns the value of a `traceparent` header.
+    pub fn header(&self) -> [u8; LEN] {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        let [high, low] = self.trace_words().map(Hex::of);
+        text[3..19].copy_from_slice(high.as_bytes());
+        text[19..35].copy_from_slice(low.as_bytes());
+        text[36..52].copy_from_slice(Hex::of(u64::from_be_bytes(self.span_id)).as_bytes());
+        text[54] = b'0' + u8::from(self.sampled);
+        text
+    }
+
+    fn trace_words(&self) -> [u64; 2] {
+        let id = u128::from_be_bytes(self.trace_id);
+        [(id >> 64) as u64, id as u64]
+    }
+
     /// Returns the trace id in 32 hexadecimal digits, as logs and the journal show it.
     pub fn trace_hex(&self) -> String {
-        format!("{:032x}", u128::from_be_bytes(self.trace_id))
+        let [high, low] = self.trace_words().map(Hex::of);
+        let mut text = String::with_capacity(2 * high.len());
+        text.push_str(&high);
+        text.push_str(&low);
+        text
     }
 }
 
@@ -71,8 +93,7 @@ impl FromStr for TraceContext {
 /// The value of a `traceparent` header.
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (trace, span) = (u128::from_be_bytes(self.trace_id), u64::from_be_bytes(self.span_id));
-        write!(f, "00-{trace:032x}-{span:016x}-{:02x}", u8::from(self.sampled))
+        f.write_str(std::str::from_utf8(&self.header()).unwrap_or_default())
     }
 }
 

@@ -11,7 +11,7 @@ pub mod fetch;
 pub mod guard;
 pub mod pin;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ pub use pin::Pins;
 pub struct Params {
     /// Connections to one orchestrator, busy ones included.
     pub connections_max: u32,
-    /// Idle connections kept to one orchestrator.
+    /// Idle connections kept to one orchestrator beyond those used within the last second.
     pub idle_max: usize,
     /// Idle connections kept to all orchestrators together.
     pub idle_all_max: u32,
@@ -57,7 +57,8 @@ pub struct Upstream {
 
 #[derive(Debug)]
 struct Origin {
-    idle: Mutex<Vec<Idle>>,
+    /// The most recently used last.
+    idle: Mutex<VecDeque<Idle>>,
     open: AtomicU32,
     gauge: Arc<Gauge>,
 }
@@ -148,9 +149,7 @@ impl Upstream {
             // A place is held from here on, also while a dead connection is dropped.
             let place = place(&origin);
             let fresh = clock::now().saturating_duration_since(idle.since) < self.params.idle_for;
-            // One whose last request is still being sent may never be ready.
-            let ready = tokio::time::timeout(READY_WITHIN, idle.sender.ready());
-            if fresh && matches!(ready.await, Ok(Ok(()))) {
+            if fresh && is_ready(&mut idle.sender).await {
                 return Ok(Lease { sender: idle.sender, place, warm: true });
             }
         }
@@ -161,7 +160,6 @@ impl Upstream {
         let place = place(&origin);
         let io = self.dialer.dial(uri, connect::Protocol::Http1).await?.io;
         let handshake = hyper::client::conn::http1::Builder::new()
-            .max_headers(HEADERS_MAX)
             .max_buf_size(BUFFER)
             .handshake::<_, Body>(io)
             .await;
@@ -211,31 +209,46 @@ impl Upstream {
     }
 }
 
+/// Tells whether an idle connection takes a request; one whose last request is still being
+/// sent may never.
+async fn is_ready(sender: &mut SendRequest<Body>) -> bool {
+    // Nearly always it is, and no timer need be set.
+    sender.is_ready()
+        || matches!(tokio::time::timeout(READY_WITHIN, sender.ready()).await, Ok(Ok(())))
+}
+
 impl Origin {
     /// Takes the most recently used idle connection; the place it holds goes to the taker.
     fn take_idle(&self) -> Option<Idle> {
         let mut idle = lock(&self.idle);
-        let taken = idle.pop();
+        let taken = idle.pop_back();
         self.gauge.set_warm(idle.len() as u32);
         taken
     }
 }
 
 impl Lease {
-    /// Sends a request and waits for the head of its answer.
+    /// Sends a request and waits for the head of its answer, where `head_timeout` is given no
+    /// longer than that.
     ///
     /// The lease comes back with the answer; [`Lease::put_back`] keeps its connection once
     /// the body was read to its end.
     pub async fn send(
         mut self,
         request: Request<Body>,
-        head_timeout: Duration,
+        head_timeout: impl Into<Option<Duration>>,
     ) -> Result<(Response<Incoming>, Self), SendError> {
         let sent = self.sender.try_send_request(request);
-        match tokio::time::timeout(head_timeout, sent).await {
-            Err(_elapsed) => Err(SendError::Silent(head_timeout)),
-            Ok(Ok(response)) => Ok((response, self)),
-            Ok(Err(mut failed)) => match failed.take_message() {
+        let sent = match head_timeout.into() {
+            None => sent.await,
+            Some(within) => {
+                let sent = tokio::time::timeout(within, sent).await;
+                sent.map_err(|_elapsed| SendError::Silent(within))?
+            }
+        };
+        match sent {
+            Ok(response) => Ok((response, self)),
+            Err(mut failed) => match failed.take_message() {
                 Some(request) if self.warm => Err(SendError::Unsent(Box::new(request))),
                 whole => {
                     let (sent, error) = (whole.is_none(), failed.into_error());
@@ -252,15 +265,24 @@ impl Lease {
         }
         let Self { sender, place, warm: _ } = self;
         let mut idle = lock(&place.origin.idle);
+        let spare = |it: &Idle| now.saturating_duration_since(it.since) >= IN_USE;
+        let oldest = match idle.len() >= place.idle_max && idle.front().is_some_and(spare) {
+            true => idle.pop_front(),
+            false => None,
+        };
+        if oldest.is_some() {
+            place.origin.open.fetch_sub(1, Ordering::AcqRel);
+        }
         let counted = Counted::new(&place.idle_all);
-        let room = place.idle_all.load(Ordering::Relaxed) <= place.idle_all_max;
-        if idle.len() < place.idle_max && room {
-            idle.push(Idle { sender, since: now, _counted: counted });
-            place.origin.gauge.set_warm(idle.len() as u32);
+        if place.idle_all.load(Ordering::Relaxed) <= place.idle_all_max {
+            idle.push_back(Idle { sender, since: now, _counted: counted });
             // The idle connection keeps the place.
             place.origin.open.fetch_add(1, Ordering::AcqRel);
         }
+        place.origin.gauge.set_warm(idle.len() as u32);
         drop(idle);
+        // Closed outside the lock.
+        drop(oldest);
     }
 }
 
@@ -289,8 +311,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// An idle connection that is not ready at once is not waited for.
 const READY_WITHIN: Duration = Duration::from_millis(10);
-/// Header fields taken from an orchestrator.
-const HEADERS_MAX: usize = 128;
+/// An idle connection used within this time is in use as far as the load goes: under many
+/// requests at once all are idle now and then, and making them anew costs more than a request.
+const IN_USE: Duration = Duration::from_secs(1);
 /// Bytes a connection buffers while reading a head; longer heads are refused.
 const BUFFER: usize = 64 * 1024;
 

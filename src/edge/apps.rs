@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 
@@ -16,7 +16,7 @@ use crate::clock;
 use crate::edge::job::{Job, JobBody, Work};
 use crate::edge::open::unknown;
 use crate::edge::refusal::{ServeError, json};
-use crate::edge::relay::clean;
+use crate::edge::relay::{clean, remove};
 use crate::edge::slug::Slug;
 use crate::edge::visit::Visit;
 use crate::edge::wishes::{self, Wishes};
@@ -117,7 +117,7 @@ pub(crate) async fn job(
     let mut headers = parts.headers;
     scrub(&mut headers, &visit);
     if let Some(protocol) = protocol.filter(|_| matches!(work, Work::Within { .. })) {
-        headers.insert(header::CONNECTION, header::HeaderValue::from_static("upgrade"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol);
     }
     let is_unbound = matches!(work, Work::New { bound: None, .. });
@@ -241,16 +241,40 @@ fn leaves(rest: &str) -> bool {
 /// orchestrator may say to its runner.
 fn scrub(headers: &mut HeaderMap, visit: &Visit) {
     clean(headers);
-    for name in NOT_PASSED {
-        headers.remove(name);
-    }
+    remove(headers, is_not_passed);
     let state = headers.get("tracestate").map(|it| passable_state(it.as_bytes()).is_some());
     if state == Some(false) {
         headers.remove("tracestate");
     }
-    if let Ok(value) = visit.trace.to_string().parse() {
-        headers.insert("traceparent", value);
+    if let Ok(value) = HeaderValue::from_bytes(&visit.trace.header()) {
+        headers.insert(TRACEPARENT, value);
     }
+}
+
+fn is_not_passed(name: &str) -> bool {
+    matches!(
+        name,
+        "host"
+            | "expect"
+            | "forwarded"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-proto"
+            | "x-real-ip"
+            | "cf-connecting-ip"
+            | "true-client-ip"
+            | "portolan-client-ip"
+            | "portolan-explain"
+            | wishes::PREFER
+            | wishes::EXCLUDE
+            | wishes::DEADLINE
+            | wishes::AFFINITY
+            | "livepeer-runner-route"
+            | "livepeer-session-id"
+            | "livepeer-session-token"
+            | "livepeer-session-control"
+            | "http2-settings"
+    )
 }
 
 impl Work {
@@ -269,28 +293,7 @@ impl Work {
 /// A request for payment parameters is a line of JSON.
 const REFRESH_MAX: usize = 4 * 1024;
 const REFRESH_WITHIN: Duration = Duration::from_secs(5);
-const NOT_PASSED: [&str; 20] = [
-    wishes::PREFER,
-    wishes::EXCLUDE,
-    wishes::DEADLINE,
-    wishes::AFFINITY,
-    "host",
-    "expect",
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-real-ip",
-    "cf-connecting-ip",
-    "true-client-ip",
-    "portolan-client-ip",
-    "portolan-explain",
-    "livepeer-runner-route",
-    "livepeer-session-id",
-    "livepeer-session-token",
-    "livepeer-session-control",
-    "http2-settings",
-];
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,11 @@
 //! Bytes both ways until one side ends, and what is noted when they have.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use metrics::counter;
 use tokio::task::JoinSet;
@@ -16,11 +18,11 @@ use crate::edge::rewrite::Rewriter;
 use crate::edge::route::{AnswerBody, Attempt, Exchange, Opened, Route};
 use crate::edge::upload::Upload;
 use crate::edge::{Gateway, Place, explain};
-use crate::id::{DecisionId, OrchestratorId};
 use crate::journal::UsageRecord;
 use crate::session::Entry;
 use crate::session::Reason;
 use crate::session::table::{Opening, Using};
+use crate::text::Hex;
 use crate::ticket::Ticket;
 use crate::upstream::body::{End, Watch};
 use crate::upstream::{Body, Lease};
@@ -60,7 +62,7 @@ pub(crate) async fn relay(
         _ if fresh => reserved(gateway, &job, &route, exchange, note).await?,
         _ => stream(exchange, note),
     };
-    mark(gateway, &job, &route, &timing, response.headers_mut());
+    mark(gateway, &job, &route, timing, response.headers_mut());
     Ok(response)
 }
 
@@ -174,7 +176,7 @@ fn switch(
 async fn whole(
     mut exchange: Exchange,
     note: &mut Note,
-) -> Result<(http::response::Parts, bytes::Bytes), ServeError> {
+) -> Result<(http::response::Parts, Bytes), ServeError> {
     if let Err(said) = exchange.read_whole().await {
         note.end(End::Cut);
         return Err(ServeError::Failed(said));
@@ -190,11 +192,7 @@ async fn whole(
     Ok((parts, body))
 }
 
-fn respond(
-    parts: http::response::Parts,
-    body: impl Into<bytes::Bytes>,
-    mut note: Note,
-) -> Response<Body> {
+fn respond(parts: http::response::Parts, body: impl Into<Bytes>, mut note: Note) -> Response<Body> {
     let body = body.into();
     note.passed(body.len());
     note.end(End::Whole);
@@ -260,45 +258,59 @@ pub(crate) fn clean(headers: &mut HeaderMap) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(',').map(|name| name.trim().to_ascii_lowercase()))
         .collect();
-    for name in named {
+    remove(headers, |name| match name {
+        "connection" | "keep-alive" | "proxy-authenticate" | "proxy-authorization" => true,
+        "proxy-connection" | "te" | "trailer" | "transfer-encoding" | "upgrade" => true,
         // A peer cannot have these removed by naming them.
-        if !["content-length", "host", "content-type", "authorization"].contains(&name.as_str()) {
-            headers.remove(name.as_str());
-        }
-    }
-    for name in HOP_BY_HOP {
+        "content-length" | "host" | "content-type" | "authorization" => false,
+        name => named.iter().any(|it| it == name),
+    });
+}
+
+/// Removes the fields whose names are `unwanted`: of the few there are each is asked once,
+/// rather than each of the many unwanted ones looked for.
+pub(crate) fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+    let names = headers.keys().filter(|name| unwanted(name.as_str()));
+    for name in names.cloned().collect::<Vec<HeaderName>>() {
         headers.remove(name);
     }
 }
 
 fn timing(job: &Job, exchange: &Exchange) -> String {
-    let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
+    // Milliseconds with three digits and with one, in integers.
+    let (choosing, tenths) = (job.choosing.as_micros(), |it: Duration| it.as_micros() / 100);
+    let (connecting, waiting) = (tenths(exchange.connecting), tenths(exchange.waiting));
     format!(
-        "sel;dur={:.3}, conn;dur={:.1}, ttfb;dur={:.1}, retry;desc=\"{}\"",
-        ms(job.choosing),
-        ms(exchange.connecting),
-        ms(exchange.waiting),
+        "sel;dur={}.{:03}, conn;dur={}.{}, ttfb;dur={}.{}, retry;desc=\"{}\"",
+        choosing / 1000,
+        choosing % 1000,
+        connecting / 10,
+        connecting % 10,
+        waiting / 10,
+        waiting % 10,
         job.tried.len()
     )
 }
 
 /// Tells the client what was decided and what it took.
-fn mark(gateway: &Gateway, job: &Job, route: &Route, timing: &str, headers: &mut HeaderMap) {
-    let mut put = |name: &'static str, text: &str| {
+fn mark(gateway: &Gateway, job: &Job, route: &Route, timing: String, headers: &mut HeaderMap) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(timing)) {
+        headers.insert(SERVER_TIMING, value);
+    }
+    let mut put = |name: HeaderName, text: &str| {
         if let Ok(value) = HeaderValue::from_str(text) {
             headers.insert(name, value);
         }
     };
-    put("server-timing", timing);
-    put("portolan-node", gateway.identity.node.as_str());
-    put("portolan-orchestrator", &route.row.id.to_string());
+    put(NODE, gateway.identity.node.as_str());
+    put(ORCHESTRATOR, &Hex::of(route.row.id.0));
     let view = gateway.view();
-    put("portolan-region", view.atlas.name(route.row.region).as_str());
+    put(REGION, view.atlas.name(route.row.region).as_str());
     if let Some(decision) = job.decision {
-        put("portolan-decision", &decision.to_string());
+        put(DECISION, &Hex::of(decision.0));
         if let Some(record) = job.visit.explain.then(|| gateway.decisions.find(decision)).flatten()
         {
-            put("portolan-explain", &explain::short(&view, &record));
+            put(EXPLAIN, &explain::short(&view, &record));
         }
     }
 }
@@ -323,7 +335,7 @@ pub(crate) fn usage(
         trace: job.visit.trace.trace_hex(),
         node: gateway.identity.node,
         door: job.visit.door,
-        method: job.visit.method.to_string().into(),
+        method: method(&job.visit.method),
         route: job.work.template().into(),
         status: status.as_u16(),
         capability,
@@ -338,6 +350,15 @@ pub(crate) fn usage(
         duration_us: 0,
         end: "whole",
         session,
+    }
+}
+
+/// Returns a method as text; the usual ones are at hand.
+fn method(method: &Method) -> Cow<'static, str> {
+    let usual = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"];
+    match usual.into_iter().find(|it| method == it) {
+        Some(usual) => usual.into(),
+        None => method.to_string().into(),
     }
 }
 
@@ -429,9 +450,9 @@ fn log(usage: &UsageRecord) {
         method = %usage.method,
         route = %usage.route,
         status = usage.status,
-        decision = usage.decision.map(|it: DecisionId| it.to_string()),
+        decision = usage.decision.map(|it| Hex::of(it.0)).as_deref(),
         trace = %usage.trace,
-        orchestrator = usage.orchestrator.map(|it: OrchestratorId| it.to_string()),
+        orchestrator = usage.orchestrator.map(|it| Hex::of(it.0)).as_deref(),
         home = %usage.home,
         attempts = usage.attempts,
         bytes_up = usage.bytes_up,
@@ -460,14 +481,9 @@ impl Upgrades {
     }
 }
 
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const NODE: HeaderName = HeaderName::from_static("portolan-node");
+const ORCHESTRATOR: HeaderName = HeaderName::from_static("portolan-orchestrator");
+const REGION: HeaderName = HeaderName::from_static("portolan-region");
+const DECISION: HeaderName = HeaderName::from_static("portolan-decision");
+const EXPLAIN: HeaderName = HeaderName::from_static("portolan-explain");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// own in this table; modules of one row do not name each other.
 const LAYERS: &[&[&str]] = &[
     // 0  words
-    &["unit", "uri"],
+    &["text", "unit", "uri"],
     &["id"],
     // 1  domain
     &["address", "geo"],
