@@ -20,3 +20,4 @@ mod scale;
 mod sessions;
 mod steering;
 mod tidy;
+mod wall;
