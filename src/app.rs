@@ -255,6 +255,7 @@ fn edge_params(config: &Config) -> edge::Params {
         retries: config.policies.retries,
         replay_max: config.replay_max,
         replay_all_max: config.replay_all_max,
+        call_body_max: config.call_body_max,
         attempts_max: config.attempts_max,
         reserve_timeout: config.reserve_timeout.min(config.upstream.head_timeout),
         head_timeout: config.upstream.head_timeout,

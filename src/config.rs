@@ -98,6 +98,8 @@ pub struct Config {
     pub replay_max: usize,
     /// Such bodies together, in bytes.
     pub replay_all_max: usize,
+    /// The longest body of a call, in bytes.
+    pub call_body_max: u64,
     /// Orchestrators tried for one request.
     pub attempts_max: usize,
     /// The memory this process may hold, in bytes, where the operator sets it.

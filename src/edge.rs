@@ -105,6 +105,8 @@ pub struct Params {
     pub replay_max: usize,
     /// Such bodies together, in bytes.
     pub replay_all_max: usize,
+    /// The longest body of a call, in bytes.
+    pub call_body_max: u64,
     /// Orchestrators tried for one request.
     pub attempts_max: usize,
     /// How long a reservation may take: another orchestrator is asked while the client, whose

@@ -41,6 +41,8 @@ pub(super) const SESSION_HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// A prompt is some kilobytes, a small picture in base64 some hundred; what is longer is seldom
 /// refused by one who is full, and costs more to hold than to lose.
 pub(super) const REPLAY_KIB: usize = 512;
+/// Minutes of video in one call; whatever is longer is a stream, and belongs in a session.
+pub(super) const CALL_BODY_MIB: u64 = 256;
 /// All bodies held together.
 pub(super) const REPLAY_ALL_MIB: usize = 256;
 /// Of all requests a fifth may be sent again,

@@ -262,6 +262,8 @@ pub struct Limits {
     pub replay_kib: Option<usize>,
     /// Such bodies together, in MiB.
     pub replay_all_mib: Option<usize>,
+    /// The longest body of a call, in MiB; streams of sessions are not bounded.
+    pub call_body_mib: Option<u64>,
     /// Orchestrators tried for one request.
     pub attempts: Option<usize>,
     /// A session nobody uses is stopped after this.

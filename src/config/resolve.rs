@@ -101,6 +101,7 @@ impl Reader {
             sessions_max: limits.sessions.unwrap_or(defaults::SESSIONS),
             in_flight_max: limits.in_flight.unwrap_or(defaults::IN_FLIGHT),
             policies: policies(&file.policy),
+            call_body_max: limits.call_body_mib.unwrap_or(defaults::CALL_BODY_MIB) << 20,
             replay_all_max: limits.replay_all_mib.unwrap_or(defaults::REPLAY_ALL_MIB) << 20,
             replay_max: limits.replay_kib.unwrap_or(defaults::REPLAY_KIB) * 1024,
             attempts_max: limits.attempts.unwrap_or(defaults::ATTEMPTS),

@@ -111,7 +111,7 @@ fn flatten(key: &str, value: &toml::Value, into: &mut BTreeMap<String, String>) 
 }
 
 /// What a reload changes; the rest is what a process is, and takes a restart.
-const LIVE: [&str; 15] = [
+const LIVE: [&str; 16] = [
     "node.public_url",
     "listener.cert",
     "listener.key",
@@ -122,6 +122,7 @@ const LIVE: [&str; 15] = [
     "peer.url",
     "limits.replay_kib",
     "limits.replay_all_mib",
+    "limits.call_body_mib",
     "limits.attempts",
     "limits.drain_s",
     "upstream.allow_addresses",

@@ -123,6 +123,10 @@ pub(crate) async fn job(
     let is_unbound = matches!(work, Work::New { bound: None, .. });
     let mut job = Job::new(visit, work, wishes, headers, JobBody::Unread(body, length));
     job.upgrade = upgrade;
+    let max = job.bounds().max;
+    if length.is_some_and(|length| length > max) {
+        return Err(ServeError::TooLarge(max));
+    }
     if is_unbound {
         // A payment whose orchestrator is not known goes nowhere.
         job.unbind();

@@ -13,6 +13,7 @@ use metrics::counter;
 use crate::edge::refusal::ServeError;
 use crate::edge::replay::{Replays, Reserved};
 use crate::edge::route::{Refusal, Route, Why};
+use crate::edge::upload::Bounds;
 use crate::edge::visit::Visit;
 use crate::edge::wishes::Wishes;
 use crate::id::{DecisionId, OrchestratorId};
@@ -218,6 +219,19 @@ impl Job {
         Some(deadline.saturating_duration_since(now))
     }
 
+    /// Returns how much its client may send, and how slowly.
+    pub(crate) fn bounds(&self) -> Bounds {
+        let max = match self.work {
+            Work::New { mode: Mode::Persistent, .. } | Work::Refresh { .. } => {
+                RESERVATION_MAX as u64
+            }
+            Work::New { .. } => self.visit.params.call_body_max,
+            // A stream of a session ends when it ends.
+            Work::Within { .. } => return Bounds { max: u64::MAX, rate_min: 0 },
+        };
+        Bounds { max, rate_min: RATE_MIN }
+    }
+
     /// Tells whether it goes on with a session, or with what was paid to one orchestrator.
     pub fn belongs(&self) -> bool {
         !matches!(self.work, Work::New { bound: None, .. })
@@ -281,5 +295,7 @@ async fn read_whole(stream: Incoming, length: usize) -> Result<Bytes, ServeError
 
 /// A reservation's body is a few bytes of JSON.
 const RESERVATION_MAX: usize = 64 * 1024;
+/// A call's body that comes more slowly is no upload: a kilobyte a second.
+const RATE_MIN: u64 = 1024;
 /// A body short enough to be held comes in one breath.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);

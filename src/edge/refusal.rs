@@ -37,6 +37,9 @@ pub enum ServeError {
     /// The request's body broke off or came too slowly.
     #[error("the request's body did not arrive: {0}")]
     Body(String),
+    /// The request's body is longer than this door takes.
+    #[error("the request's body is longer than {0} bytes, the most that is taken here; send less")]
+    TooLarge(u64),
     /// The node is full.
     #[error("this node has no room for more requests now; try again in a second")]
     Busy,
@@ -103,6 +106,7 @@ impl ServeError {
             Self::Misdirected => (StatusCode::MISDIRECTED_REQUEST, "misdirected", None),
             Self::Payment(_) => (StatusCode::BAD_REQUEST, "bad-payment", None),
             Self::Body(_) => (StatusCode::BAD_REQUEST, "body", None),
+            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", None),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", Some(1)),
             Self::Memory => (StatusCode::SERVICE_UNAVAILABLE, "memory", Some(5)),
             Self::JournalFull => (StatusCode::SERVICE_UNAVAILABLE, "journal-full", Some(1)),

@@ -384,6 +384,10 @@ impl Note {
         }
     }
 
+    fn passed(&mut self, n: usize) {
+        self.with(|it| it.usage.bytes_down += n as u64);
+    }
+
     fn end(&mut self, end: End) {
         if let Some(noted) = self.0.take() {
             noted.end(end);
@@ -398,8 +402,9 @@ impl Drop for Note {
 }
 
 impl Watch for Note {
-    fn passed(&mut self, n: usize) {
-        self.with(|it| it.usage.bytes_down += n as u64);
+    fn passes(&mut self, n: usize) -> bool {
+        self.passed(n);
+        true
     }
 
     fn ended(mut self: Box<Self>, end: End) {

@@ -29,7 +29,7 @@ impl Gateway {
         let connecting = clock::now().saturating_duration_since(started);
         // Only now, with somebody there to take it, is the body touched.
         let body = job.body_to_send(&self.replays).await.map_err(Refusal::client)?;
-        let (body, upload) = Upload::watch(body, clock::now());
+        let (body, upload) = Upload::watch(body, job.bounds(), clock::now());
         attempt.await_answer(&upload);
         let mut request = request(route, job, body)?;
         let patience = job.patience(clock::now());
@@ -42,6 +42,9 @@ impl Gateway {
                 Err(SendError::Unsent(whole)) => {
                     request = *whole;
                     lease = self.lease(row).await?;
+                }
+                Err(SendError::Broken(_)) if upload.is_too_long() => {
+                    return Err(Refusal::client(ServeError::TooLarge(job.bounds().max)));
                 }
                 Err(SendError::Broken(Break { error, .. })) if error.is_user() => {
                     let said = "the client broke off".to_owned();

@@ -11,12 +11,22 @@ use crate::upstream::body::{End, Watch};
 /// In vain, for whom and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Waited {
-    /// The client's body stood still.
-    #[error("nothing of it came for {0:?}")]
+    /// The client's body stood still, or all but did.
+    #[error("too little of it came in {0:?}")]
     ForClient(Duration),
     /// The body was sent and no answer began.
     #[error("no answer within {0:?}")]
     ForAnswer(Duration),
+}
+
+/// What a client may send, and how slowly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// The most bytes.
+    pub(crate) max: u64,
+    /// Bytes a second that must come on the whole, once it has taken [`SLOW_AFTER`]; a
+    /// stream of a session may be as slow as it likes.
+    pub(crate) rate_min: u64,
 }
 
 /// How far the client's body has come.
@@ -26,6 +36,8 @@ pub struct Upload(Arc<Progress>);
 #[derive(Debug)]
 struct Progress {
     started: Instant,
+    bounds: Bounds,
+    bytes: AtomicU64,
     /// Milliseconds after `started` when a byte last went out.
     moved_ms: AtomicU64,
     ended: Mutex<Option<(Instant, End)>>,
@@ -33,10 +45,11 @@ struct Progress {
 
 impl Upload {
     /// Watches a body that streams; one that is held whole has ended already.
-    pub(crate) fn watch(body: Body, now: Instant) -> (Body, Self) {
+    pub(crate) fn watch(body: Body, bounds: Bounds, now: Instant) -> (Body, Self) {
         let streams = matches!(body, Body::Stream(_));
         let ended = Mutex::new((!streams).then_some((now, End::Whole)));
-        let progress = Progress { started: now, moved_ms: AtomicU64::new(0), ended };
+        let zero = || AtomicU64::new(0);
+        let progress = Progress { started: now, bounds, bytes: zero(), moved_ms: zero(), ended };
         let upload = Self(Arc::new(progress));
         match body {
             Body::Stream(stream) => (Body::watched(*stream, Box::new(upload.clone())), upload),
@@ -60,6 +73,11 @@ impl Upload {
                 Some(ended) => ((ended + patience).saturating_duration_since(now), false),
                 None => ((self.moved_at() + STALL).saturating_duration_since(now), true),
             };
+            let wait =
+                if stalled && self.0.bounds.rate_min > 0 { wait.min(SLOW_LOOK) } else { wait };
+            if stalled && self.is_slow(now) {
+                return Err(Waited::ForClient(now.saturating_duration_since(self.0.started)));
+            }
             if wait.is_zero() {
                 return Err(if stalled {
                     Waited::ForClient(STALL)
@@ -71,6 +89,18 @@ impl Upload {
                 return Ok(answered);
             }
         }
+    }
+
+    /// Tells whether it has taken too long for what came of it.
+    fn is_slow(&self, now: Instant) -> bool {
+        let taken = now.saturating_duration_since(self.0.started);
+        let owed = taken.as_secs().saturating_mul(self.0.bounds.rate_min);
+        taken >= SLOW_AFTER && self.0.bytes.load(Ordering::Relaxed) < owed
+    }
+
+    /// Tells whether more came than may.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.0.bytes.load(Ordering::Relaxed) > self.0.bounds.max
     }
 
     /// Tells whether the client broke off: what then breaks further on is its doing.
@@ -101,9 +131,11 @@ impl Upload {
 }
 
 impl Watch for Upload {
-    fn passed(&mut self, _n: usize) {
+    fn passes(&mut self, n: usize) -> bool {
         let ms = clock::now().saturating_duration_since(self.0.started).as_millis() as u64;
         self.0.moved_ms.store(ms, Ordering::Relaxed);
+        let before = self.0.bytes.fetch_add(n as u64, Ordering::Relaxed);
+        before.saturating_add(n as u64) <= self.0.bounds.max
     }
 
     fn ended(self: Box<Self>, end: End) {
@@ -112,5 +144,9 @@ impl Watch for Upload {
     }
 }
 
+/// How slow a body is shows after this,
+const SLOW_AFTER: Duration = Duration::from_secs(30);
+/// and is looked at this often.
+const SLOW_LOOK: Duration = Duration::from_secs(5);
 /// A client's body may stand still for this long.
 const STALL: Duration = Duration::from_secs(30);

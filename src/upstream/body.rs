@@ -33,10 +33,21 @@ pub struct Watched {
 
 /// Who watches a stream pass.
 pub trait Watch: Send {
-    /// `n` bytes of data passed.
-    fn passed(&mut self, n: usize);
+    /// `n` bytes of data came; tells whether they may pass, and more after them.
+    fn passes(&mut self, n: usize) -> bool;
     /// The stream ended; called once, before its last byte's end is passed on.
     fn ended(self: Box<Self>, end: End);
+}
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// Where it came from.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    /// Whoever watched it let no more pass.
+    #[error("no more of this body is let through")]
+    Stopped,
 }
 
 /// How a stream ended.
@@ -74,12 +85,12 @@ impl Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|it| Ok(Frame::data(it)))),
@@ -88,7 +99,9 @@ impl http_body::Body for Body {
                 let frame = frame.or_else(|| Some(Frame::trailers(*trailers.take()?)));
                 Poll::Ready(frame.map(Ok))
             }
-            Self::Stream(stream) => Pin::new(stream.as_mut()).poll_frame(context),
+            Self::Stream(stream) => {
+                Pin::new(stream.as_mut()).poll_frame(context).map_err(Broken::Http)
+            }
             Self::Watched(watched) => watched.poll_frame(context),
         }
     }
@@ -121,13 +134,14 @@ impl Watched {
     fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let polled = Pin::new(&mut self.stream).poll_frame(context);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 let n = frame.data_ref().map_or(0, Bytes::len);
-                if let Some(watch) = &mut self.watch {
-                    watch.passed(n);
+                if self.watch.as_mut().is_some_and(|watch| !watch.passes(n)) {
+                    self.end(End::Cut);
+                    return Poll::Ready(Some(Err(Broken::Stopped)));
                 }
                 // With a known length nothing is polled after the last byte.
                 if self.stream.is_end_stream() {
@@ -138,7 +152,7 @@ impl Watched {
             Poll::Ready(None) => self.end(End::Whole),
             Poll::Pending => {}
         }
-        polled
+        polled.map_err(Broken::Http)
     }
 
     fn end(&mut self, end: End) {

@@ -277,3 +277,40 @@ async fn a_node_short_of_memory_sheds_new_work_and_keeps_sessions() {
     node.app.gateway.pressure.set(Level::Calm);
     assert_eq!(node.call("x").await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_body_that_is_too_long_is_refused_at_once_or_where_it_becomes_so() {
+    let orch = Orch::start(params()).await;
+    let limits = "[limits]\ncall_body_mib = 1";
+    let node = Setup::new("long").more(limits).start(std::slice::from_ref(&orch)).await;
+    let declared = format!(
+        "POST {ONCE} HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\nConnection: close\r\n\r\n"
+    );
+    let answer = raw(node.app.public, declared.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert_eq!(orch.seen().await["apps"], 0);
+    let mut chunked =
+        format!("POST {ONCE} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .into_bytes();
+    for _ in 0..20 {
+        chunked.extend_from_slice(b"186a0\r\n");
+        chunked.extend(std::iter::repeat_n(b'x', 100_000));
+        chunked.extend_from_slice(b"\r\n");
+    }
+    let mut tcp = TcpStream::connect(node.app.public).await.unwrap();
+    // The node stops reading somewhere within it.
+    drop(tokio::time::timeout(Duration::from_secs(2), tcp.write_all(&chunked)).await);
+    let mut head = [0; 12];
+    let read = tokio::time::timeout(Duration::from_secs(5), tcp.read_exact(&mut head)).await;
+    // The echo begins before the end; what began is cut, and what did not is told.
+    drop(read.expect("neither told nor cut"));
+    if head == *b"HTTP/1.1 200" {
+        let mut rest = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(5), tcp.read_to_end(&mut rest)).await;
+        drop(read.expect("left open"));
+        assert!(!rest.ends_with(b"0\r\n\r\n"), "it looks whole");
+    } else {
+        assert_eq!(&head, b"HTTP/1.1 413");
+    }
+    assert_eq!(node.call("x").await.status, StatusCode::OK);
+}
