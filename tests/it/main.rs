@@ -7,6 +7,7 @@ mod chaos;
 mod demo;
 mod devorch;
 mod discover;
+mod drain;
 mod failover;
 mod guard;
 mod inputs;
