@@ -84,6 +84,24 @@ fn describe() {
     counter!("portolan_attempts_total", "Attempts at orchestrators that were refused, by outcome.");
     counter!("portolan_choice_scans_total", "Choices for which the short list was not enough.");
     counter!("portolan_streams_cut_total", "Answers that broke off at their orchestrator.");
+    counter!("portolan_answers_odd_total", "Successes that were empty or of another kind.");
+    counter!("portolan_policies_applied_total", "Choices a policy had a part in, by policy.");
+    counter!("portolan_retries_total", "Retries taken out of their budget, or refused by it.");
+    counter!("portolan_replays_refused_total", "Bodies not held for want of room for all of them.");
+    counter!("portolan_addresses_denied_total", "Names that led to addresses not to be reached.");
+    counter!("portolan_connections_refused_total", "Client connections refused, by reason.");
+    counter!("portolan_connections_expired_total", "Client connections ended for taking too long.");
+    counter!(
+        "portolan_config_reloads_total",
+        "Times the configuration was read again, by outcome."
+    );
+    gauge!("portolan_config_version", "Counts up by one with each configuration in use.");
+    gauge!("portolan_config_info", "1 for the hash of the configuration in use.");
+    gauge!("portolan_config_loaded_timestamp_seconds", "When the configuration was read.");
+    gauge!("portolan_panics", "Capabilities of which too little is left, as last chosen for.");
+    gauge!("portolan_memory_pressure", "0 calm, 1 tight, 2 short, 3 full.");
+    gauge!("portolan_replay_bytes", "Bytes of bodies held for repetition.");
+    gauge!("process_resident_memory_bytes", "Memory this process holds, where it is bounded.");
     counter!("portolan_views_total", "Views published.");
     counter!("portolan_actor_restarts_total", "Actors started again after they died, by kind.");
     counter!("portolan_geoip_reloads_total", "Reloads of the address database, by outcome.");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use metrics::counter;
+use metrics::{counter, gauge};
 
 use crate::clock;
 use crate::edge::Gateway;
@@ -55,6 +55,8 @@ impl Panics {
             Some(_) | None => {
                 let left = panic::left(view, |gauge| gauge.into(), capability, now);
                 known.insert(capability, (view.version, left));
+                let n = known.values().filter(|(_version, left)| *left != Left::Enough).count();
+                gauge!("portolan_panics").set(n as f64);
                 left
             }
         }
