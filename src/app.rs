@@ -23,7 +23,7 @@ use crate::app::reload::Reloader;
 use crate::clock;
 use crate::config::Config;
 use crate::edge::admin::{self, Admin};
-use crate::edge::{self, Gateway, listen, pressure};
+use crate::edge::{self, Gateway, doors, pressure};
 use crate::geoip::GeoStore;
 use crate::journal::Journal;
 use crate::net::Endpoint;
@@ -95,11 +95,11 @@ pub async fn start(config: Config) -> Result<App> {
         metrics: telemetry::metrics(),
         reload: Arc::clone(&reloader) as Arc<dyn admin::Reload>,
     });
-    let mut doors = JoinSet::new();
-    doors.spawn(listen::serve_admin(routes, admin, listen, stopped.clone()));
+    let mut served = JoinSet::new();
+    served.spawn(doors::serve_operator(routes, admin, listen, stopped.clone()));
     for listener in public {
         let (gateway, stopped) = (Arc::clone(&gateway), stopped.clone());
-        doors.spawn(listen::serve_public(gateway, listener, listen, stopped));
+        served.spawn(doors::serve_clients(gateway, listener, listen, stopped));
     }
     let mut watches = JoinSet::new();
     if let Some(limit) = memory_max {
@@ -124,7 +124,7 @@ pub async fn start(config: Config) -> Result<App> {
         root_ended,
         endpoint,
         stop,
-        doors,
+        doors: served,
         watches,
         reloader,
     })

@@ -34,6 +34,7 @@ pub mod suspension;
 pub mod clock;
 pub mod geoip;
 pub mod journal;
+pub mod listen;
 pub mod net;
 pub mod socket;
 pub mod upstream;

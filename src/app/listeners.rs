@@ -7,9 +7,9 @@ use anyhow::{Context, Result, ensure};
 use tokio::net::TcpListener;
 
 use crate::config::Listening;
-use crate::edge::listen::names::Names;
-use crate::edge::listen::tls::{Certificate, Tls};
-use crate::edge::listen::{Listener, Speech};
+use crate::listen::names::Names;
+use crate::listen::tls::{Certificate, Tls};
+use crate::listen::{Listener, Speech};
 
 /// Binds every listener; at least one is left to clients.
 pub(super) async fn bind(listening: &[Listening]) -> Result<Vec<Listener>> {
@@ -22,7 +22,7 @@ pub(super) async fn bind(listening: &[Listening]) -> Result<Vec<Listener>> {
         let tls = certificate.map(Tls::new).transpose()?;
         let names = Names::new(it.names.iter().cloned());
         let speech = Arc::new(Speech { tls, proxied: it.proxied, names });
-        bound.push(Listener { tcp, speech });
+        bound.push(Listener { name: "public", tcp, speech });
     }
     Ok(bound)
 }

@@ -16,8 +16,8 @@ use crate::clock;
 use crate::config::{Change, Config};
 use crate::edge::Gateway;
 use crate::edge::admin::{Reload, Reloaded};
-use crate::edge::listen::tls::Certificate;
-use crate::edge::listen::{Listener, Speech};
+use crate::listen::tls::Certificate;
+use crate::listen::{Listener, Speech};
 
 /// What a reload changes, and what it was made from.
 #[derive(Debug)]

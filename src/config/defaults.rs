@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::edge::listen;
-use crate::edge::listen::pace::Patience;
 use crate::health;
+use crate::listen;
+use crate::listen::pace::Patience;
 use crate::mesh;
 use crate::suspension;
 

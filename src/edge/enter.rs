@@ -13,29 +13,30 @@ use crate::clock;
 use crate::edge::apps;
 use crate::edge::discover;
 use crate::edge::grpc;
-use crate::edge::listen::names::host_of;
-use crate::edge::listen::pace::Busy;
-use crate::edge::listen::screened::REFUSED;
-use crate::edge::locate::Connection;
+use crate::edge::locate::Arrival;
 use crate::edge::refusal::ServeError;
 use crate::edge::resolve;
 use crate::edge::visit::Visit;
 use crate::edge::{Gateway, serve};
 use crate::http1::Fault;
+use crate::listen::connection::Connection;
+use crate::listen::names::host_of;
+use crate::listen::pace::Busy;
+use crate::listen::screened::REFUSED;
 use crate::trace::TraceContext;
 use crate::upstream::Body;
 
 /// Answers one request; never fails, since every failure is an answer.
 pub async fn answer(
     gateway: Arc<Gateway>,
-    connection: Arc<Connection>,
+    arrival: Arc<Arrival>,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let started = clock::now();
     let method = request.method().clone();
     let is_grpc = grpc::is_grpc(request.headers());
-    let (door, result) = match screen(&connection, &request) {
-        Ok(()) => dispatch(&gateway, &connection, request, started).await,
+    let (door, result) = match screen(&arrival.connection, &request) {
+        Ok(()) => dispatch(&gateway, &arrival, request, started).await,
         Err(error) => ("none", Err(error)),
     };
     let mut response = match result {
@@ -45,7 +46,7 @@ pub async fn answer(
             if is_grpc { grpc::refusal(&response) } else { response }
         }
     };
-    if connection.secured.is_some() {
+    if arrival.connection.secured.is_some() {
         response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, A_YEAR);
     }
     let status = response.status();
@@ -87,7 +88,7 @@ fn screen(connection: &Connection, request: &Request<Incoming>) -> Result<(), Se
 
 async fn dispatch(
     gateway: &Arc<Gateway>,
-    connection: &Arc<Connection>,
+    arrival: &Arrival,
     request: Request<Incoming>,
     started: Instant,
 ) -> (&'static str, Result<Response<Body>, ServeError>) {
@@ -95,12 +96,12 @@ async fn dispatch(
     let visit = Visit {
         started,
         trace: trace(&request),
-        located: gateway.locate(connection, request.headers()),
-        base: gateway.base(&request, connection),
+        located: gateway.locate(arrival, request.headers()),
+        base: gateway.base(&request, &arrival.connection),
         explain: request.headers().contains_key("portolan-explain"),
         method: request.method().clone(),
         params: gateway.params.load_full(),
-        busy: Some(Arc::new(Busy::begin(connection))),
+        busy: Some(Arc::new(Busy::begin(&arrival.connection))),
         door,
     };
     let span = tracing::debug_span!("request", door, trace = %visit.trace);

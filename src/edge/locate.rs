@@ -1,45 +1,25 @@
 //! Where a request comes from.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderMap;
 
 use crate::address::parse;
-use crate::clock;
 use crate::edge::Gateway;
-use crate::edge::listen::Speech;
-use crate::edge::listen::names::{Names, is_misdirected};
-use crate::edge::listen::pace::Pace;
-use crate::edge::listen::tls::Certificate;
 use crate::forwarded::client_address;
 use crate::geo::{Confidence, Place};
-use crate::http1::Fault;
 use crate::id::RegionId;
+use crate::listen::connection::Connection;
 use crate::policy::Caller;
 
-/// One connection of a client, or of a proxy before it. What was found of an address is
-/// kept for as long as the connection lives, and nowhere else.
+/// One connection of a client, or of a proxy before it, with what was found of an address:
+/// that is kept for as long as the connection lives, and nowhere else.
 #[derive(Debug)]
-pub struct Connection {
-    peer: IpAddr,
-    /// What was agreed on by TLS.
-    pub secured: Option<Secured>,
-    /// What is said on its listener.
-    speech: Option<Arc<Speech>>,
-    /// What it waits for.
-    pub pace: Pace,
-    fault: OnceLock<Fault>,
+pub struct Arrival {
+    /// The connection.
+    pub connection: Arc<Connection>,
     known: Mutex<Option<(IpAddr, Arc<Located>)>>,
-}
-
-/// What a client and a listener agreed on by TLS.
-#[derive(Debug)]
-pub struct Secured {
-    /// The host the client asked for, when it named one.
-    pub sni: Option<Box<str>>,
-    /// The certificate it was shown.
-    pub certificate: Arc<Certificate>,
 }
 
 /// A caller with its home.
@@ -51,59 +31,22 @@ pub struct Located {
     pub home: RegionId,
 }
 
-impl Connection {
-    /// Notes who connected.
-    pub fn new(peer: IpAddr, secured: Option<Secured>) -> Self {
-        Self {
-            peer: peer.to_canonical(),
-            secured,
-            speech: None,
-            pace: Pace::new(clock::now()),
-            fault: OnceLock::new(),
-            known: Mutex::default(),
-        }
-    }
-
-    /// Notes on which listener.
-    pub fn on(self, speech: Arc<Speech>) -> Self {
-        Self { speech: Some(speech), ..self }
-    }
-
-    /// Notes what in the client's bytes cannot be read in one way.
-    pub(crate) fn set_fault(&self, fault: Fault) {
-        // The first one ends the connection.
-        self.fault.get_or_init(|| fault);
-    }
-
-    /// Returns what could not be read.
-    pub(crate) fn fault(&self) -> Option<Fault> {
-        self.fault.get().copied()
-    }
-
-    /// Tells whether a request for `host` belongs on another listener.
-    pub(crate) fn misdirects(&self, host: &str) -> bool {
-        let anybody = Names::default();
-        let names = self.speech.as_ref().map_or(&anybody, |speech| &speech.names);
-        let certified = self.secured.as_ref().map_or(&anybody, |it| &it.certificate.names);
-        let sni = self.secured.as_ref().and_then(|it| it.sni.as_deref());
-        is_misdirected(host, sni, names, certified)
-    }
-
-    /// Returns who connected.
-    pub fn peer(&self) -> IpAddr {
-        self.peer
+impl Arrival {
+    /// Begins with nothing found.
+    pub fn new(connection: Arc<Connection>) -> Self {
+        Self { connection, known: Mutex::default() }
     }
 }
 
 impl Gateway {
     /// Returns the caller of a request.
-    pub fn locate(&self, connection: &Connection, headers: &HeaderMap) -> Arc<Located> {
-        let named = headers.get(NAMED).filter(|_| self.may_name_clients(connection.peer));
+    pub fn locate(&self, arrival: &Arrival, headers: &HeaderMap) -> Arc<Located> {
+        let peer = arrival.connection.peer();
+        let named = headers.get(NAMED).filter(|_| self.may_name_clients(peer));
         let named = named.and_then(|value| parse(value.to_str().ok()?));
-        let ip = named.unwrap_or_else(|| {
-            client_address(connection.peer, headers, &self.params.load().proxies).ip
-        });
-        let mut known = connection.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let ip =
+            named.unwrap_or_else(|| client_address(peer, headers, &self.params.load().proxies).ip);
+        let mut known = arrival.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((held, located)) = known.as_ref().filter(|(held, _)| *held == ip) {
             debug_assert_eq!(*held, ip);
             return Arc::clone(located);

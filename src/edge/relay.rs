@@ -12,13 +12,13 @@ use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::edge::job::{Job, Work};
-use crate::edge::listen::pace::Busy;
 use crate::edge::refusal::ServeError;
 use crate::edge::rewrite::Rewriter;
 use crate::edge::route::{AnswerBody, Attempt, Exchange, Opened, Route};
 use crate::edge::upload::Upload;
 use crate::edge::{Gateway, Place, explain};
 use crate::journal::UsageRecord;
+use crate::listen::pace::Busy;
 use crate::session::Entry;
 use crate::session::Reason;
 use crate::session::table::{Opening, Using};

@@ -6,8 +6,8 @@ use std::time::Instant;
 use http::Method;
 
 use crate::edge::Params;
-use crate::edge::listen::pace::Busy;
 use crate::edge::locate::Located;
+use crate::listen::pace::Busy;
 use crate::trace::TraceContext;
 
 /// What is known of a request before anything is decided.

@@ -8,6 +8,7 @@ use http_body_util::BodyExt;
 use portolan::clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::node::{Node, Orch, Setup, params};
 
@@ -29,10 +30,11 @@ async fn events(node: &Node, n: u32) -> impl Future<Output = bool> + use<> {
 #[tokio::test]
 async fn a_stream_that_ends_in_time_ends_whole() {
     let (node, _orch) = node(10).await;
-    let whole = tokio::spawn(events(&node, 20).await);
+    let mut whole = JoinSet::new();
+    whole.spawn(events(&node, 20).await);
     let begin = clock::now();
     node.stop().await;
-    assert!(whole.await.unwrap(), "cut though there was time");
+    assert!(whole.join_next().await.unwrap().unwrap(), "cut though there was time");
     assert!(begin.elapsed() < Duration::from_secs(8), "waits for nobody: {:?}", begin.elapsed());
 }
 
@@ -48,10 +50,11 @@ async fn a_stream_that_does_not_is_cut_where_its_client_sees_it() {
     );
     socket.write_all(head.as_bytes()).await.unwrap();
     crate::apps::read_until(&mut socket, "101").await;
-    let whole = tokio::spawn(events(&node, 10_000).await);
+    let mut whole = JoinSet::new();
+    whole.spawn(events(&node, 10_000).await);
     let begin = clock::now();
     node.stop().await;
-    assert!(!whole.await.unwrap(), "a cut stream must not look whole");
+    assert!(!whole.join_next().await.unwrap().unwrap(), "a cut stream must not look whole");
     let ended = tokio::time::timeout(Duration::from_secs(2), socket.read(&mut [0; 64])).await;
     drop(ended.expect("the socket was left open"));
     assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());

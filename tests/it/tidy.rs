@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["orchestrator"],
     // 3  I/O
     &["clock", "socket"],
-    &["geoip", "journal", "net", "upstream"],
+    &["geoip", "journal", "listen", "net", "upstream"],
     // 4  actors
     &["actors"],
     // 5  edges

@@ -14,7 +14,7 @@ use rustls::{ServerConfig, version};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::edge::listen::names::Names;
+use crate::listen::names::Names;
 
 /// Where a listener's certificate comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

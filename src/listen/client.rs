@@ -1,59 +1,77 @@
 //! The life of one client's connection: who it is, what it speaks, when it ends.
 
-use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::{HttpService, service_fn};
+use hyper::service::HttpService;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use metrics::counter;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use crate::edge::listen::pace::Patience;
-use crate::edge::listen::screened::{LIMITS, Screened};
-use crate::edge::listen::{Hall, proxied};
-use crate::edge::locate::{Connection, Secured};
-use crate::edge::{Gateway, enter};
+use crate::listen::connection::{Connection, Secured};
+use crate::listen::pace::Patience;
+use crate::listen::places::Place;
+use crate::listen::screened::{LIMITS, Screened};
+use crate::listen::{BoxError, Hall, proxied};
 use crate::socket::Stream;
 
-/// Serves one connection to its end.
-pub(crate) async fn serve(
-    gateway: Arc<Gateway>,
-    hall: Arc<Hall>,
-    tcp: TcpStream,
-    peer: SocketAddr,
-    stop: watch::Receiver<bool>,
-) {
-    let greeted = tokio::time::timeout(hall.params.handshake_timeout, greet(&hall, tcp, peer));
-    let (stream, connection) = match greeted.await {
-        Ok(Ok(greeted)) => greeted,
-        Ok(Err(error)) => return refuse("handshake", &error),
-        Err(elapsed) => return refuse("slow", &elapsed.into()),
-    };
-    let is_proxy = gateway.params.load().proxies.trusts(connection.peer());
-    let each_max = if is_proxy { u32::MAX } else { hall.params.each_max };
-    let Some(_place) = hall.places.take(connection.peer(), each_max) else {
-        return refuse("address", &io::Error::other("its address holds all it may"));
-    };
-    let service = service_fn(|request: Request<Incoming>| {
-        let (gateway, connection) = (Arc::clone(&gateway), Arc::clone(&connection));
-        async move { Ok::<_, Infallible>(enter::answer(gateway, connection, request).await) }
-    });
-    let patience = hall.params.patience;
-    match &stream {
-        Stream::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(b"h2") => {
-            http2(stream, &connection, service, patience, stop).await;
+/// A client that was let in.
+pub(crate) struct Client {
+    /// Who it is.
+    pub(crate) connection: Arc<Connection>,
+    stream: Stream,
+    _place: Place,
+}
+
+impl Hall {
+    /// Lets a client in, once it has said who it is; `None` for one that is refused.
+    pub(crate) async fn enter(
+        &self,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        is_proxy: impl Fn(IpAddr) -> bool,
+    ) -> Option<Client> {
+        let greeted = tokio::time::timeout(self.params.handshake_timeout, greet(self, tcp, peer));
+        let (stream, connection) = match greeted.await {
+            Ok(Ok(greeted)) => greeted,
+            Ok(Err(error)) => return refuse("handshake", &error),
+            Err(elapsed) => return refuse("slow", &elapsed.into()),
+        };
+        let peer = connection.peer();
+        let each_max = if is_proxy(peer) { u32::MAX } else { self.params.each_max };
+        match self.places.take(peer, each_max) {
+            Some(place) => Some(Client { connection, stream, _place: place }),
+            None => refuse("address", &io::Error::other("its address holds all it may")),
         }
-        Stream::Plain(_) | Stream::Tls(_) => {
-            http1(stream, &connection, service, patience, stop).await;
+    }
+}
+
+impl Client {
+    /// Serves the connection to its end.
+    pub(crate) async fn serve<S, B>(
+        self,
+        service: S,
+        patience: Patience,
+        stop: watch::Receiver<bool>,
+    ) where
+        S: HttpService<Incoming, ResBody = B, Error: Into<BoxError>, Future: Send + 'static>,
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        let Self { connection, stream, _place } = self;
+        match &stream {
+            Stream::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                http2(stream, &connection, service, patience, stop).await;
+            }
+            Stream::Plain(_) | Stream::Tls(_) => {
+                http1(stream, &connection, service, patience, stop).await;
+            }
         }
     }
 }
@@ -69,7 +87,7 @@ async fn greet(
         false => peer.ip(),
     };
     let Some(tls) = &hall.speech.tls else {
-        let connection = Connection::new(client, None).on(Arc::clone(&hall.speech));
+        let connection = Connection::new(client, None, Arc::clone(&hall.speech));
         return Ok((Stream::Plain(tcp), Arc::new(connection)));
     };
     // Handshakes are the dearest a stranger can ask for.
@@ -77,27 +95,26 @@ async fn greet(
     let accepted = TlsAcceptor::from(Arc::clone(&tls.config)).accept(tcp).await?;
     let sni = accepted.get_ref().1.server_name().map(Into::into);
     let secured = Secured { sni, certificate: tls.certificate() };
-    let connection = Connection::new(client, Some(secured)).on(Arc::clone(&hall.speech));
+    let connection = Connection::new(client, Some(secured), Arc::clone(&hall.speech));
     Ok((Stream::Tls(Box::new(accepted.into())), Arc::new(connection)))
 }
 
-fn refuse(reason: &'static str, error: &io::Error) {
+fn refuse<T>(reason: &'static str, error: &io::Error) -> Option<T> {
     counter!("portolan_connections_refused_total", "reason" => reason).increment(1);
     tracing::debug!(reason, %error, "a connection was refused");
+    None
 }
 
 /// Speaks HTTP/1.1.
-pub(crate) async fn http1<S, B>(
+async fn http1<S, B>(
     stream: Stream,
     connection: &Arc<Connection>,
     service: S,
     patience: Patience,
     stop: watch::Receiver<bool>,
 ) where
-    S: HttpService<Incoming, ResBody = B, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
-    B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
-        + Send
-        + 'static,
+    S: HttpService<Incoming, ResBody = B, Error: Into<BoxError>>,
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     let io = TokioIo::new(Screened::new(stream, Arc::clone(connection)));
     let served = http1::Builder::new()
@@ -111,19 +128,15 @@ pub(crate) async fn http1<S, B>(
 }
 
 /// Speaks HTTP/2, gRPC included.
-async fn http2<S>(
+async fn http2<S, B>(
     stream: Stream,
     connection: &Arc<Connection>,
     service: S,
     patience: Patience,
     stop: watch::Receiver<bool>,
 ) where
-    S: HttpService<
-            Incoming,
-            ResBody = crate::upstream::Body,
-            Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-            Future: Send + 'static,
-        >,
+    S: HttpService<Incoming, ResBody = B, Error: Into<BoxError>, Future: Send + 'static>,
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     let served = builder

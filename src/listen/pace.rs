@@ -23,7 +23,7 @@ pub struct Pace {
 
 /// A request under way; while it is, nothing is expected of the client's connection.
 #[derive(Debug)]
-pub struct Busy(std::sync::Arc<crate::edge::locate::Connection>);
+pub struct Busy(std::sync::Arc<crate::listen::connection::Connection>);
 
 /// How long a client may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +91,9 @@ impl Pace {
 
 impl Busy {
     /// Counts a request in.
-    pub(crate) fn begin(connection: &std::sync::Arc<crate::edge::locate::Connection>) -> Self {
+    pub(crate) fn begin(
+        connection: &std::sync::Arc<crate::listen::connection::Connection>,
+    ) -> Self {
         connection.pace.busy.fetch_add(1, Ordering::AcqRel);
         Self(std::sync::Arc::clone(connection))
     }

@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::edge::locate::Connection;
 use crate::http1::{Limits, Screen};
+use crate::listen::connection::Connection;
 use crate::socket::Stream;
 
 /// A screened connection.

@@ -1,6 +1,7 @@
 //! The listeners: who is let in, how many at once, and how all of them stop.
 
-pub mod client;
+mod client;
+pub mod connection;
 pub mod names;
 pub mod pace;
 pub mod places;
@@ -9,23 +10,23 @@ pub(crate) mod screened;
 pub mod tls;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::service::TowerToHyperService;
+use hyper::body::Incoming;
+use hyper::service::HttpService;
 use metrics::{counter, gauge};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::edge::Gateway;
-use crate::edge::listen::names::Names;
-use crate::edge::listen::pace::Patience;
-use crate::edge::listen::places::Places;
-use crate::edge::listen::tls::Tls;
-use crate::edge::locate::Connection;
-use crate::socket::{Stream, tune};
+use crate::listen::connection::Connection;
+use crate::listen::names::Names;
+use crate::listen::pace::Patience;
+use crate::listen::places::Places;
+use crate::listen::tls::Tls;
+use crate::socket::tune;
 
 /// The bounds of all listeners.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +44,7 @@ pub struct Params {
 }
 
 /// What is said on one listener for clients.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Speech {
     /// The certificate; plain HTTP without one.
     pub tls: Option<Tls>,
@@ -56,6 +57,8 @@ pub struct Speech {
 /// A listener for clients.
 #[derive(Debug)]
 pub struct Listener {
+    /// Its name in metrics.
+    pub name: &'static str,
     /// The socket.
     pub tcp: TcpListener,
     /// What is said on it.
@@ -71,46 +74,55 @@ pub(crate) struct Hall {
     pub(crate) handshakes: Semaphore,
 }
 
-/// Serves clients until `stop` says so; then lets each connection end its requests.
-pub async fn serve_public(
-    gateway: Arc<Gateway>,
+/// Any error.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Whom a listener accepts for.
+pub trait House: Send + Sync + 'static {
+    /// Tells whether another connection may be accepted now.
+    fn has_room(&self) -> bool;
+
+    /// Tells whether `ip` is a proxy, which may hold as many connections as there are.
+    fn is_proxy(&self, ip: IpAddr) -> bool;
+}
+
+/// Serves connections until `stop` says so; then lets each end its requests. `make` makes
+/// the service of one connection.
+pub async fn serve<S, B>(
     listener: Listener,
     params: Params,
+    house: impl House,
     stop: watch::Receiver<bool>,
-) {
+    make: impl Fn(&Arc<Connection>) -> S + Send + Sync + 'static,
+) where
+    S: HttpService<Incoming, ResBody = B, Error: Into<BoxError>, Future: Send + 'static>
+        + Send
+        + 'static,
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    let Listener { tcp, speech, name } = listener;
+    let (house, make) = (Arc::new(house), Arc::new(make));
     let hall = Arc::new(Hall {
         params,
-        speech: listener.speech,
+        speech,
         places: Arc::default(),
         handshakes: Semaphore::new(params.handshakes_max),
     });
-    let memory = Arc::clone(&gateway);
-    let has_room = move || memory.pressure.takes_connections();
-    accept(listener.tcp, params, stop, "public", has_room, move |tcp, peer, stop| {
-        client::serve(Arc::clone(&gateway), Arc::clone(&hall), tcp, peer, stop)
-    })
-    .await;
-}
-
-/// Serves the admin door until `stop` says so.
-pub async fn serve_admin(
-    routes: axum::Router,
-    listener: TcpListener,
-    params: Params,
-    stop: watch::Receiver<bool>,
-) {
+    let at_door = Arc::clone(&house);
     accept(
-        listener,
+        tcp,
         params,
         stop,
-        "admin",
-        || true,
+        name,
+        move || at_door.has_room(),
         move |tcp, peer, stop| {
-            let service = TowerToHyperService::new(routes.clone());
+            let (house, hall, make) = (Arc::clone(&house), Arc::clone(&hall), Arc::clone(&make));
             async move {
-                let connection = Arc::new(Connection::new(peer.ip(), None));
-                client::http1(Stream::Plain(tcp), &connection, service, params.patience, stop)
-                    .await;
+                let Some(client) = hall.enter(tcp, peer, |ip| house.is_proxy(ip)).await else {
+                    return;
+                };
+                let service = make(&client.connection);
+                client.serve(service, params.patience, stop).await;
             }
         },
     )
