@@ -66,6 +66,7 @@ pub(crate) fn row(atlas: &Atlas, number: u32, region: u8, capabilities: &[Capabi
         checked_at: Some(now),
         last_failure: None,
         offers: capabilities.iter().map(offer).collect(),
+        refused_ever: 0,
         gauge: Arc::default(),
     }
 }

@@ -102,6 +102,7 @@ fn row(atlas: &Atlas, now: Instant, number: usize, draws: &mut Draws) -> Row {
         checked_at: Some(now),
         last_failure: None,
         offers,
+        refused_ever: 0,
         gauge: Arc::default(),
     }
 }

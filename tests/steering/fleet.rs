@@ -115,6 +115,7 @@ impl Mesh {
             checked_at: Some(self.now),
             last_failure: None,
             offers: [offer].into(),
+            refused_ever: 0,
             gauge: Arc::default(),
         })
     }
