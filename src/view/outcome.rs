@@ -10,23 +10,27 @@ use crate::unit::Micros;
 use crate::view::promise::{Pending, Promises};
 
 /// What the request path counts for one orchestrator.
+///
+/// What every choice reads stands together at the front and fills one line of the cache: a
+/// scan of 10,000 waits for memory 10,000 times, not three times as often.
 #[derive(Debug, Default)]
+#[repr(C, align(64))]
 pub struct Gauge {
     in_flight: AtomicU32,
-    started: AtomicU32,
-    successes: AtomicU32,
-    failures: AtomicU32,
-    refusals: AtomicU32,
+    warm: AtomicU32,
     /// Capacity refusals since the beginning: by it a row tells which it has taken in.
     refused_ever: AtomicU32,
     /// What of ours was in flight at the last of them.
     full_at: AtomicU32,
-    warm: AtomicU32,
     probing: AtomicBool,
     dirty: AtomicBool,
+    promises: Promises,
+    started: AtomicU32,
+    successes: AtomicU32,
+    failures: AtomicU32,
+    refusals: AtomicU32,
     next: AtomicU32,
     times: Times,
-    promises: Promises,
 }
 
 #[derive(Debug)]
