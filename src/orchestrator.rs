@@ -116,6 +116,8 @@ pub struct Orchestrator {
     doubted_at: Option<Instant>,
     /// Who told of failures before this node saw any; until it answers again.
     warned_by: Option<NodeId>,
+    /// Capacity refusals taken in.
+    refused_ever: u32,
     gauge: Arc<Gauge>,
     changed: bool,
     doubt: bool,
@@ -146,6 +148,7 @@ impl Orchestrator {
             draining: false,
             doubted_at: None,
             warned_by: None,
+            refused_ever: 0,
             changed: false,
             doubt: false,
             params,
@@ -218,7 +221,8 @@ impl Orchestrator {
         self.suspension.handle_outcomes(now, drained.successes, drained.failures);
         self.tally.count(now, drained.successes, drained.failures);
         self.tally.arrive(now, drained.started);
-        self.offers.take_outcomes(drained);
+        self.offers.take_outcomes(drained, self.gauge.in_flight());
+        self.refused_ever = drained.refused.ever;
         self.note_recovery(now, was);
         if drained.failures > 0 {
             self.doubt_now(now);
@@ -317,6 +321,7 @@ impl Orchestrator {
             checked_at: self.heard_at,
             last_failure: self.last_failure.as_ref().map(|it| it.to_string().into()),
             offers: self.offers.rows(now, &self.told, ramp.min(1000), intern).into(),
+            refused_ever: self.refused_ever,
             gauge: Arc::clone(&self.gauge),
         }
     }

@@ -35,6 +35,8 @@ pub struct Inputs {
     pub load_age_ms: u32,
     /// How much it takes at once: the lower of advertised and learned, in thousandths.
     pub capacity_milli: u32,
+    /// How many were tried before for the same request.
+    pub tried: u8,
     /// Failures seen, in thousandths of an event, as of [`Inputs::outcome_age_ms`].
     pub failures_milli: u32,
     /// Successes seen, answered checks among them, in thousandths of an event.
@@ -94,9 +96,9 @@ impl Terms {
         Micros(self.path_us) + Micros(self.queue_us) + Micros(self.service_us)
     }
 
-    /// Returns these with the cost of failing at a rate of `failing`; see [`Inputs::terms`].
-    pub(crate) fn failing(self, failing: Ppm, alternative: Micros) -> Self {
-        let failing_us = (alternative + LOSS_BY_FAILURE).times_ppm(failing).0;
+    /// Returns these with the cost of failing of `inputs`; see [`Inputs::terms`].
+    pub(crate) fn failing(self, inputs: &Inputs, alternative: Micros) -> Self {
+        let failing_us = (alternative + inputs.loss()).times_ppm(inputs.failing()).0;
         Self { failing_us, ..self }
     }
 
@@ -163,7 +165,7 @@ impl Inputs {
     /// `(1-p)·T + p·(T + alternative + loss)`: the time to notice a failure is taken as the
     /// time the answer would have needed.
     pub fn terms(&self, alternative: Micros) -> Terms {
-        self.certain(self.load_milli()).failing(self.failing(), alternative)
+        self.certain(self.load_milli()).failing(self, alternative)
     }
 
     /// Returns the parts of the cost, were it not to fail; `load_milli` is
@@ -181,6 +183,20 @@ impl Inputs {
         }
     }
 
+    /// Returns what failing costs besides the time of trying again. It is twice as much
+    /// for each who was tried in vain: the fewer attempts are left, the more certain the next
+    /// is to be, and whoever is idle because it fails is no way out.
+    fn loss(&self) -> Micros {
+        Micros(LOSS_BY_FAILURE.0 << self.tried.min(TRIED_MAX))
+    }
+
+    /// Returns how much is to be free there for nobody to wait: a place, and two more for
+    /// each who was tried in vain. They were believed to have room too, so what is believed
+    /// is behind the times, and the next attempt goes where there is some to spare.
+    fn wanted_milli(&self) -> u64 {
+        1000 + u64::from(self.tried) * SPARE_MILLI
+    }
+
     /// Returns what no total of [`Self::terms`] is below: all but waiting and failing, which
     /// take most of the arithmetic.
     pub(crate) fn at_least(&self) -> Micros {
@@ -193,10 +209,13 @@ impl Inputs {
         let path = u64::from(self.rtt_us) * u64::from(self.round_trips);
         let service = u64::from(self.service_us);
         let capacity = u64::from(self.capacity_milli.max(1));
-        let over = (load_milli + 1000).saturating_sub(capacity);
+        let over = (load_milli + self.wanted_milli()).saturating_sub(capacity);
         let queue = match over {
             0 => 0,
-            over => u64::from(self.holding_us).saturating_mul(over) / capacity,
+            over => {
+                let wait = u64::from(self.holding_us).saturating_mul(over) / capacity;
+                wait.saturating_mul(1 + u64::from(self.tried))
+            }
         };
         (path, queue, service)
     }
@@ -206,6 +225,10 @@ impl Inputs {
 pub const LOSS_BY_FAILURE: Micros = Micros::from_ms(2_000);
 /// Half of what was seen of outcomes is forgotten in this time.
 pub const OUTCOME_HALF_LIFE_MS: u64 = 30_000;
+/// More attempts in vain do not raise the stakes further.
+const TRIED_MAX: u8 = 3;
+/// What is to be free besides, by those tried in vain before.
+const SPARE_MILLI: u64 = 2_000;
 /// Weight of the prior, in events.
 const PRIOR_EVENTS: u64 = 10;
 /// The fleet's failure rate counts as at most 0.5 %: a bad day of many must not make an
@@ -232,6 +255,7 @@ pub(crate) mod tests {
             arrivals_milli: 0,
             load_age_ms: 0,
             capacity_milli: 4_000,
+            tried: 0,
             failures_milli: 0,
             successes_milli: 0,
             outcome_age_ms: 0,
@@ -261,6 +285,17 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_next_attempt_goes_where_there_is_room_to_spare_and_no_risk() {
+        let again = |inputs: Inputs| Inputs { tried: 2, ..inputs };
+        let (near, roomy) = (Inputs { in_flight: 2, ..idle(20_000) }, idle(120_000));
+        let roomy = Inputs { capacity_milli: 8_000, ..roomy };
+        assert!(cost(&near) < cost(&roomy) && cost(&again(near)) > cost(&again(roomy)));
+        let shaky = Inputs { failures_milli: 300, successes_milli: 5_000, ..idle(20_000) };
+        let proven = Inputs { successes_milli: 50_000, ..idle(120_000) };
+        assert!(cost(&shaky) < cost(&proven) && cost(&again(shaky)) > cost(&again(proven)));
+    }
+
+    #[test]
     fn told_load_is_corrected_for_its_age() {
         let told = Inputs { others_milli: 4_000, load_age_ms: 5_000, ..idle(1) };
         assert_eq!(told.others_now_milli(), 0);
@@ -287,6 +322,7 @@ pub(crate) mod tests {
             holding_us: u32::MAX,
             in_flight: u32::MAX,
             promised_milli: u32::MAX,
+            tried: u8::MAX,
             others_milli: u32::MAX,
             arrivals_milli: u32::MAX,
             load_age_ms: u32::MAX,

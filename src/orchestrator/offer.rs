@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::livepeer::capability;
 use crate::livepeer::runner::{self, Price, PriceUnit};
 use crate::orchestrator::evidence::Told;
-use crate::unit::Micros;
+use crate::unit::{Micros, decayed};
 use crate::uri::ServiceUri;
 use crate::view::CapabilityId;
 use crate::view::outcome::Drained;
@@ -49,8 +49,26 @@ struct Learned {
     told_at: Instant,
     /// Learned capacity in thousandths; starts at what is advertised.
     learned_milli: u64,
+    /// Others' use as the last row told it, in thousandths.
+    others_milli: u64,
     /// Service time, averaged over the last few; `None` until the first.
     service: Option<Micros>,
+}
+
+impl Params {
+    /// Returns how long the operator would wait to save the price of one unit of work.
+    fn wait_for(&self, price: Price) -> Micros {
+        let seconds = u128::from(self.session.as_secs());
+        let wei = match price.unit {
+            PriceUnit::Fixed => price.wei,
+            PriceUnit::Seconds | PriceUnit::PixelSeconds720p => price.wei.saturating_mul(seconds),
+            PriceUnit::Hour => price.wei.saturating_mul(seconds) / 3600,
+        };
+        let cents = u128::from(self.ether_cents);
+        let weight = cents.saturating_mul(self.wait_per_cent.as_micros());
+        let micros = wei.saturating_mul(weight) / WEI_PER_ETHER;
+        Micros(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
 }
 
 impl Offers {
@@ -131,24 +149,21 @@ impl Offers {
             others: 0,
             told_at: now,
             learned_milli: u64::from(self.params.capacity) * 1000,
+            others_milli: 0,
             service: None,
         }
     }
 
-    /// Takes what the request path counted.
-    pub fn take_outcomes(&mut self, drained: &Drained) {
+    /// Takes what the request path counted; `in_flight` is what of ours is there still.
+    pub fn take_outcomes(&mut self, drained: &Drained, in_flight: u32) {
         for (offer, service) in &drained.times {
             let at = self.shown.get(usize::from(*offer)).copied();
             if let Some(offer) = at.and_then(|at| self.offers.get_mut(at)) {
-                offer.learn(*service);
+                offer.learn(*service, in_flight);
             }
         }
-        if let Some(times) = drained.refusals.checked_sub(1) {
-            for offer in &mut self.offers {
-                for _refusal in 0..=times.min(REFUSALS_AT_ONCE) {
-                    offer.learned_milli = (offer.learned_milli * 93 / 100).max(1000);
-                }
-            }
+        if drained.refusals > 0 {
+            self.offers.iter_mut().for_each(|offer| offer.refuse(drained.refused.full_at));
         }
     }
 
@@ -188,49 +203,42 @@ impl Offers {
         let in_flight = sum(|it| it.observation.in_flight);
         let arrivals = sum(|it| it.observation.arrivals_milli);
         let told_at = told.iter().map(|it| it.at).max().unwrap_or(now);
-        let mut row = |learned: &Learned| {
+        let params = self.params;
+        let mut row = |learned: &mut Learned| {
             let capacity = learned.capacity_milli();
             // A peer tells of the orchestrator as a whole; an offer bears its share.
             let share = |milli: u64| milli.saturating_mul(capacity) / all_milli;
             let seen = (u64::from(learned.others) * 1000, learned.told_at);
             let said = (share(in_flight * 1000), told_at);
-            let (others, load_at) = seen.max(said);
             let mode = learned.runner.as_ref().map(|it| it.mode);
+            let holding = match mode {
+                Some(Mode::Persistent) => params.session.into(),
+                Some(Mode::SingleShot) | None => Micros::ZERO,
+            };
+            // Each is forgotten at the rate work ends there; what weighs more by now, counts.
+            let lasts = holding.max(learned.service.unwrap_or(Micros::ZERO));
+            let by_now = |(milli, at): &(u64, Instant)| left_milli(*milli, now, *at, lasts);
+            let (others, load_at) = if by_now(&seen) > by_now(&said) { seen } else { said };
+            learned.others_milli = others;
             Some(Offer {
                 capability: intern(&learned.name)?,
                 runner: learned.runner.clone(),
                 service: learned.service,
-                holding: match mode {
-                    Some(Mode::Persistent) => self.params.session.into(),
-                    Some(Mode::SingleShot) | None => Micros::ZERO,
-                },
+                holding,
                 capacity_milli: u32::try_from((capacity * ramp / 1000).max(1000))
                     .unwrap_or(u32::MAX),
                 others_milli: u32::try_from(others).unwrap_or(u32::MAX),
                 arrivals_milli: u32::try_from(share(arrivals)).unwrap_or(u32::MAX),
                 load_at,
                 price_wei: learned.price.map(|it| it.wei),
-                price: learned.price.map_or(Micros::ZERO, |price| self.wait_for(price)),
+                price: learned.price.map_or(Micros::ZERO, |price| params.wait_for(price)),
             })
         };
-        let rows = self.offers.iter().enumerate().filter_map(|(at, it)| Some((at, row(it)?)));
+        let offers = self.offers.iter_mut().enumerate();
+        let rows = offers.filter_map(|(at, it)| Some((at, row(it)?)));
         let (shown, rows) = rows.unzip();
         self.shown = shown;
         rows
-    }
-
-    /// Returns how long the operator would wait to save the price of one unit of work.
-    fn wait_for(&self, price: Price) -> Micros {
-        let seconds = u128::from(self.params.session.as_secs());
-        let wei = match price.unit {
-            PriceUnit::Fixed => price.wei,
-            PriceUnit::Seconds | PriceUnit::PixelSeconds720p => price.wei.saturating_mul(seconds),
-            PriceUnit::Hour => price.wei.saturating_mul(seconds) / 3600,
-        };
-        let cents = u128::from(self.params.ether_cents);
-        let weight = cents.saturating_mul(self.params.wait_per_cent.as_micros());
-        let micros = wei.saturating_mul(weight) / WEI_PER_ETHER;
-        Micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 }
 
@@ -247,18 +255,42 @@ impl Learned {
         }
     }
 
-    /// Takes the service time of one request served: an average over about the last eight;
-    /// a completion without a queue raises what is thought to fit, one that waited lowers
-    /// it.
-    fn learn(&mut self, service: Micros) {
+    /// Takes the service time of one request served: an average over about the last eight.
+    ///
+    /// One that waited lowers what is thought to fit. One that did not raises it, if all that
+    /// was thought to fit was there: a place that was free anyway says nothing.
+    fn learn(&mut self, service: Micros, in_flight: u32) {
         let usual = self.service.unwrap_or(service);
         let waited = service.0 > usual.0.saturating_mul(5) / 2;
         self.service = Some(Micros((usual.0.saturating_mul(7).saturating_add(service.0)) / 8));
-        self.learned_milli = match waited {
-            true => (self.learned_milli * 93 / 100).max(1000),
-            false => (self.learned_milli + 80).min(CAPACITY_MAX_MILLI),
-        };
+        let was_there = self.load_milli(in_flight) + 1000;
+        if waited {
+            self.learned_milli = (self.learned_milli * 93 / 100).max(1000);
+        } else if was_there + 1000 > self.learned_milli {
+            let most = self.advertised.map_or(CAPACITY_MAX_MILLI, |it| u64::from(it) * 1000);
+            self.learned_milli = (self.learned_milli + GAIN_MILLI).min(most.max(1000));
+        }
     }
+
+    /// Takes that it said it was full while `in_flight` of ours were there: half of the way
+    /// from what was thought to fit to what was seen to, and a little in any case.
+    fn refuse(&mut self, in_flight: u32) {
+        let fitted = self.load_milli(in_flight).max(1000);
+        let halfway = u64::midpoint(self.learned_milli, fitted);
+        self.learned_milli = halfway.min(self.learned_milli * 93 / 100).max(1000);
+    }
+
+    /// Returns what is there: ours, and others' as last heard.
+    fn load_milli(&self, in_flight: u32) -> u64 {
+        u64::from(in_flight) * 1000 + self.others_milli
+    }
+}
+
+/// Returns what is left of `milli` places taken at `at`, where each is kept for `lasts`.
+fn left_milli(milli: u64, now: Instant, at: Instant, lasts: Micros) -> u64 {
+    let age = now.saturating_duration_since(at).as_millis() as u64;
+    // A mean life is 1.44 half-lives.
+    decayed(milli, age, (lasts.0 / 1443).max(1))
 }
 
 fn runner_of(uri: &ServiceUri, advert: &runner::Runner) -> Runner {
@@ -300,8 +332,8 @@ fn path_of<'a>(uri: &ServiceUri, url: &'a str) -> Option<&'a str> {
 const NAMES_MAX: usize = 128;
 /// The most offers of one orchestrator.
 pub const OFFERS_MAX: usize = 64;
-/// The most refusals that count between two drains: each says the same.
-const REFUSALS_AT_ONCE: u32 = 3;
+/// What one request served raises the learned capacity by: a place more after a dozen.
+const GAIN_MILLI: u64 = 80;
 /// The most learned capacity, in thousandths: a thousand places.
 const CAPACITY_MAX_MILLI: u64 = 1_000_000;
 const WEI_PER_ETHER: u128 = 1_000_000_000_000_000_000;

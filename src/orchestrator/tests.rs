@@ -4,6 +4,7 @@ use crate::geo::expected_rtt;
 use crate::id::NodeId;
 use crate::score::Evidence;
 use crate::view::Capabilities;
+use crate::view::outcome::Refused;
 
 fn params() -> Params {
     Params {
@@ -111,6 +112,37 @@ fn a_capacity_refusal_lowers_capacity_and_never_health() {
     assert!(after.offers[0].capacity_milli < before.offers[0].capacity_milli);
     assert_eq!(after.outcomes, before.outcomes);
     assert_eq!(after.standing, Standing::Ready);
+}
+
+/// Served and refused again and again by one that fits two and says ten: what is thought to
+/// fit comes down within a few refusals, whatever was served before, and goes up only while
+/// all of it is used.
+#[test]
+fn capacity_is_learned_from_what_was_there_when_it_was_full() {
+    let (now, mut it) = fresh();
+    it.handle_check(now, answer(40, vec![echo(10, 0)]));
+    row(&mut it, now);
+    let served = |count: usize| Drained {
+        successes: count as u32,
+        times: vec![(0, Micros::from_ms(400)); count],
+        ..Drained::default()
+    };
+    let capacity = |it: &mut Orchestrator| row(it, now).offers[0].capacity_milli;
+    (0..50).for_each(|_| it.handle_outcomes(now, &served(10)));
+    assert_eq!(capacity(&mut it), 10_000);
+    let refused = Refused { ever: 1, full_at: 2 };
+    for _ in 0..4 {
+        it.handle_outcomes(now, &Drained { refusals: 1, refused, ..Drained::default() });
+    }
+    let full = capacity(&mut it);
+    assert!((2_000..=3_000).contains(&full), "{full}");
+    it.handle_outcomes(now, &served(10));
+    assert_eq!(capacity(&mut it), full, "with nothing there, a place more says nothing");
+    for _ in 0..2 {
+        it.gauge().begin();
+    }
+    it.handle_outcomes(now, &served(10));
+    assert!(capacity(&mut it) > full);
 }
 
 #[test]

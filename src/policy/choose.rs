@@ -8,7 +8,7 @@ use crate::policy::decide::{decide, terms_of};
 use crate::policy::filter::{Exclusion, exclusion};
 use crate::score::{Evidence, Inputs, Terms};
 use crate::unit::Micros;
-use crate::view::outcome::Gauge;
+use crate::view::outcome::{Gauge, Refused};
 use crate::view::row::{Offer, Path, Prior, Row};
 use crate::view::{Member, Pending, Resting, View};
 
@@ -99,6 +99,8 @@ pub struct Live {
     pub in_flight: u32,
     /// Places promised to clients that were shown it.
     pub pending: Pending,
+    /// How often it said that it was full.
+    pub refused: Refused,
     /// Whether an idle connection waits.
     pub warm: bool,
     /// Whether the one place of a probation is taken.
@@ -113,6 +115,7 @@ impl From<&Gauge> for Live {
         Self {
             in_flight: gauge.in_flight(),
             pending: gauge.pending(),
+            refused: gauge.refused(),
             warm: gauge.warm() > 0,
             probing: gauge.is_probing(),
             resting: gauge.resting(),
@@ -181,6 +184,8 @@ pub(crate) fn path(row: &Row, live: Live, ask: &Ask<'_>, now: Instant) -> Path {
         round_trips: if warm { 1 } else { ask.cold_round_trips },
         in_flight: live.in_flight,
         promised_milli: live.pending.milli(now),
+        full_at: live.refused.news(row.refused_ever),
+        tried: u8::try_from(ask.tried.len()).unwrap_or(u8::MAX),
         switch_us: u32::try_from(switch).unwrap_or(u32::MAX),
     }
 }

@@ -43,7 +43,7 @@ fn costed(candidates: &[Inputs], loads: &[u64]) -> Vec<Terms> {
     let (Some(least), Some(other)) = (first, second.or(first)) else { return terms };
     for (at, terms) in terms.iter_mut().enumerate() {
         let alternative = if at == least.0 { other.1 } else { least.1 };
-        *terms = terms.failing(candidates[at].failing(), alternative);
+        *terms = terms.failing(&candidates[at], alternative);
     }
     terms
 }

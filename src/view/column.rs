@@ -22,8 +22,11 @@ pub struct Column {
     relayed_us: Vec<u32>,
     stretches: Vec<Stretch>,
     countries: BTreeMap<Country, Vec<u32>>,
-    /// The median of the service times learned when the column was laid out.
+    /// The median of the service times learned when the column was laid out: what the costs
+    /// above were worked out with.
     usual: Micros,
+    /// The same as of the last change.
+    usual_now: Micros,
 }
 
 /// The members of one region.
@@ -57,9 +60,9 @@ impl Column {
             }
         }
         found.sort_unstable();
-        let mut column =
-            Self { usual: usual(found.iter().map(|(_, member)| *member), rows), ..Self::default() };
-        let prior = column.prior(fleet);
+        let usual = usual(found.iter().map(|(_, member)| *member), rows);
+        let mut column = Self { usual, usual_now: usual, ..Self::default() };
+        let prior = Prior { failing: fleet, service: usual };
         for (position, (region, member)) in found.iter().enumerate() {
             let Some((row, offer)) = member.of(rows) else { continue };
             column.members.push(*member);
@@ -84,16 +87,25 @@ impl Column {
         column
     }
 
-    /// Tells whether what is usual has moved by more than a quarter since the column was laid
-    /// out, so that everybody of whom nothing is known costs something else.
-    pub(crate) fn is_outdated(&self, rows: &[Option<Arc<Row>>]) -> bool {
-        let now = usual(self.members.iter().copied(), rows);
-        now.0.abs_diff(self.usual.0) > self.usual.0 / 4
+    /// Returns what is usual by now.
+    pub(crate) fn usual_by(&self, rows: &[Option<Arc<Row>>]) -> Micros {
+        usual(self.members.iter().copied(), rows)
+    }
+
+    /// Tells whether what is `usual` has moved by more than a quarter since the column was
+    /// laid out, so that everybody of whom nothing is known ranks elsewhere.
+    pub(crate) fn is_outdated(&self, usual: Micros) -> bool {
+        usual.0.abs_diff(self.usual.0) > self.usual.0 / 4
+    }
+
+    /// Takes what is usual by now.
+    pub(crate) fn set_usual(&mut self, usual: Micros) {
+        self.usual_now = usual;
     }
 
     /// Takes new costs for one member whose region and offer stayed as they were.
     pub(crate) fn refresh(&mut self, member: Member, row: &Row, now: Instant, fleet: Ppm) {
-        let prior = self.prior(fleet);
+        let prior = Prior { failing: fleet, service: self.usual };
         let Some(offer) = row.offers.get(usize::from(member.offer)) else { return };
         let Some(at) = self.stretches.iter().position(|it| it.region == row.region) else { return };
         let range = self.stretches[at].range.clone();
@@ -122,7 +134,7 @@ impl Column {
 
     /// Returns what is assumed of a member of which nothing is known.
     pub(crate) fn prior(&self, fleet: Ppm) -> Prior {
-        Prior { failing: fleet, service: self.usual }
+        Prior { failing: fleet, service: self.usual_now }
     }
 
     pub(crate) fn stretches(&self) -> &[Stretch] {
@@ -147,6 +159,8 @@ pub(crate) fn extra_us(row: &Row, offer: &Offer, now: Instant, prior: Prior) -> 
         round_trips: 0,
         in_flight: 0,
         promised_milli: 0,
+        full_at: None,
+        tried: 0,
         switch_us: 0,
     };
     cost_us(row, offer, &nowhere, now, prior)
@@ -161,6 +175,8 @@ pub(crate) fn relayed_us(row: &Row, offer: &Offer, now: Instant, prior: Prior) -
         round_trips: COLD_ROUND_TRIPS,
         in_flight: 0,
         promised_milli: 0,
+        full_at: None,
+        tried: 0,
         switch_us: 0,
     };
     cost_us(row, offer, &link, now, prior)

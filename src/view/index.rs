@@ -115,12 +115,16 @@ impl Index {
         }
         for (number, touched) in touched.iter().enumerate() {
             let capability = CapabilityId(number as u16);
-            let moved = !touched.members.is_empty() && self.columns[number].is_outdated(rows);
-            if touched.laid_out_anew || moved {
+            if !touched.laid_out_anew && touched.members.is_empty() {
+                continue;
+            }
+            let usual = self.columns[number].usual_by(rows);
+            if touched.laid_out_anew || self.columns[number].is_outdated(usual) {
                 self.columns[number] = Arc::new(Column::build(capability, rows, now, fleet));
                 self.rank_all(number);
-            } else if !touched.members.is_empty() {
+            } else {
                 let column = Arc::make_mut(&mut self.columns[number]);
+                column.set_usual(usual);
                 for member in &touched.members {
                     if let Some((row, _offer)) = member.of(rows) {
                         column.refresh(*member, row, now, fleet);

@@ -11,20 +11,28 @@ use crate::view::promise::{Pending, Promises};
 use crate::view::rest::{Rest, Resting};
 
 /// What the request path counts for one orchestrator.
+///
+/// What every choice reads stands together at the front and fills one line of the cache: a
+/// scan of 10,000 waits for memory 10,000 times, not three times as often.
 #[derive(Debug, Default)]
+#[repr(C, align(64))]
 pub struct Gauge {
     in_flight: AtomicU32,
+    warm: AtomicU32,
+    /// Capacity refusals since the beginning: by it a row tells which it has taken in.
+    refused_ever: AtomicU32,
+    /// What of ours was in flight at the last of them.
+    full_at: AtomicU32,
+    probing: AtomicBool,
+    dirty: AtomicBool,
+    promises: Promises,
+    rest: Rest,
     started: AtomicU32,
     successes: AtomicU32,
     failures: AtomicU32,
     refusals: AtomicU32,
-    warm: AtomicU32,
-    probing: AtomicBool,
-    dirty: AtomicBool,
     next: AtomicU32,
     times: Times,
-    promises: Promises,
-    rest: Rest,
 }
 
 #[derive(Debug)]
@@ -58,6 +66,24 @@ pub enum Outcome {
     Neutral,
 }
 
+/// Capacity refusals, as they stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// How many there were since the beginning.
+    pub ever: u32,
+    /// What of ours was in flight at the last of them.
+    pub full_at: u32,
+}
+
+impl Refused {
+    /// Returns how much of ours was in flight when it last said that it was full, unless a
+    /// row that has taken in `known` refusals knows of that already.
+    #[inline]
+    pub fn news(self, known: u32) -> Option<u32> {
+        (self.ever != known).then_some(self.full_at)
+    }
+}
+
 /// What was counted since the last drain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
@@ -69,6 +95,8 @@ pub struct Drained {
     pub failures: u32,
     /// Capacity refusals.
     pub refusals: u32,
+    /// The same since the beginning.
+    pub refused: Refused,
     /// Service times with the offer they belong to; the latest [`Gauge::RING`] at most.
     pub times: Vec<(u8, Micros)>,
 }
@@ -105,7 +133,7 @@ impl Gauge {
 
     /// Counts an attempt out.
     pub fn end(&self, outcome: Outcome) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let before = self.in_flight.fetch_sub(1, Ordering::Relaxed);
         match outcome {
             Outcome::Served { service, offer } => {
                 self.successes.fetch_add(1, Ordering::Relaxed);
@@ -115,6 +143,8 @@ impl Gauge {
             }
             Outcome::Full => {
                 self.refusals.fetch_add(1, Ordering::Relaxed);
+                self.full_at.store(before.saturating_sub(1), Ordering::Relaxed);
+                self.refused_ever.fetch_add(1, Ordering::Release);
             }
             Outcome::Failed => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
@@ -159,6 +189,16 @@ impl Gauge {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// Returns the capacity refusals since the beginning, and what of ours was in flight at
+    /// the last of them.
+    #[inline]
+    pub fn refused(&self) -> Refused {
+        Refused {
+            ever: self.refused_ever.load(Ordering::Acquire),
+            full_at: self.full_at.load(Ordering::Relaxed),
+        }
+    }
+
     /// Returns the idle connections kept to it.
     pub fn warm(&self) -> u32 {
         self.warm.load(Ordering::Relaxed)
@@ -199,6 +239,7 @@ impl Gauge {
             started: take(&self.started),
             successes: take(&self.successes),
             failures: take(&self.failures),
+            refused: self.refused(),
             refusals: take(&self.refusals),
             times: times.filter_map(|packed| Some(unpack(packed.checked_sub(1)?))).collect(),
         }
@@ -230,10 +271,13 @@ mod tests {
             successes: 1,
             failures: 1,
             refusals: 1,
+            refused: Refused { ever: 1, full_at: 0 },
             times: vec![(2, Micros(1500))],
         };
         assert_eq!(gauge.drain(), expected);
-        assert_eq!((gauge.drain(), gauge.is_dirty()), (Drained::default(), false));
+        let refused = Refused { ever: 1, full_at: 0 };
+        let nothing = Drained { refused, ..Drained::default() };
+        assert_eq!((gauge.drain(), gauge.is_dirty()), (nothing, false));
         assert_eq!(gauge.in_flight(), 0);
     }
 
@@ -247,6 +291,17 @@ mod tests {
         let drained = gauge.drain();
         assert_eq!((drained.successes, drained.times.len()), (1000, Gauge::RING));
         assert_eq!(drained.times[0], (255, Micros(TIME_MAX)));
+    }
+
+    #[test]
+    fn a_refusal_is_news_until_a_row_has_taken_it_in() {
+        let gauge = Gauge::default();
+        for _ in 0..3 {
+            gauge.begin();
+        }
+        assert_eq!(gauge.refused().news(0), None);
+        gauge.end(Outcome::Full);
+        assert_eq!((gauge.refused().news(0), gauge.refused().news(1)), (Some(2), None));
     }
 
     #[test]

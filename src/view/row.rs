@@ -47,6 +47,8 @@ pub struct Row {
     pub last_failure: Option<Arc<str>>,
     /// What it offers.
     pub offers: Arc<[Offer]>,
+    /// Capacity refusals this row has taken in; see [`crate::view::outcome::Refused`].
+    pub refused_ever: u32,
     /// Counters the request path writes and reads.
     pub gauge: Arc<Gauge>,
 }
@@ -82,7 +84,14 @@ impl Row {
             others_milli: offer.others_milli,
             arrivals_milli: offer.arrivals_milli,
             load_age_ms: age_ms(offer.load_at),
-            capacity_milli: offer.capacity_milli,
+            capacity_milli: match path.full_at {
+                None => offer.capacity_milli,
+                Some(own) => {
+                    let full = own.saturating_mul(1000).saturating_add(offer.others_milli);
+                    offer.capacity_milli.min(full.max(FULL_LEAST_MILLI))
+                }
+            },
+            tried: path.tried,
             failures_milli: self.outcomes.failures_milli,
             successes_milli: self.outcomes.successes_milli,
             outcome_age_ms: age_ms(self.outcomes.at),
@@ -116,6 +125,11 @@ pub struct Path {
     pub in_flight: u32,
     /// Places promised to clients shown it, in thousandths.
     pub promised_milli: u32,
+    /// What of ours was in flight when it said that it was full, where that is newer than
+    /// the row.
+    pub full_at: Option<u32>,
+    /// How many were tried before for the same request.
+    pub tried: u8,
     /// What moving a running session here costs.
     pub switch_us: u32,
 }
@@ -253,6 +267,9 @@ fn whole(value: u128) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
+/// What is full without anything in flight there is taken to have half a place: whoever goes
+/// waits for one.
+const FULL_LEAST_MILLI: u32 = 500;
 /// Round trip assumed to an orchestrator nobody has placed: about the mean between two
 /// random cities.
 pub const PLACELESS_RTT: Micros = Micros::from_ms(150);

@@ -67,6 +67,7 @@ pub(crate) fn row(atlas: &Atlas, number: u32, region: u8, capabilities: &[Capabi
         last_failure: None,
         weight: Micros::ZERO,
         offers: capabilities.iter().map(offer).collect(),
+        refused_ever: 0,
         gauge: Arc::default(),
     }
 }

@@ -103,6 +103,7 @@ fn row(atlas: &Atlas, now: Instant, number: usize, draws: &mut Draws) -> Row {
         last_failure: None,
         weight: Micros::ZERO,
         offers,
+        refused_ever: 0,
         gauge: Arc::default(),
     }
 }

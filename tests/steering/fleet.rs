@@ -116,6 +116,7 @@ impl Mesh {
             last_failure: None,
             weight: Micros::ZERO,
             offers: [offer].into(),
+            refused_ever: 0,
             gauge: Arc::default(),
         })
     }
