@@ -58,6 +58,8 @@ async fn ask(dialer: &Dialer, uri: &ServiceUri, ask_info: bool) -> Result<Answer
         http1::handshake::<_, Body>(connected.io).await.map_err(unreadable)?;
     tasks.spawn(connection);
     let mut request = request(Method::GET, uri, "/discovery", Body::Empty);
+    // An origin is asked by the path alone (RFC 9112, section 3.2.1).
+    *request.uri_mut() = format!("{}/discovery", uri.base_path()).parse().unwrap_or_default();
     if let Ok(host) = uri.authority().parse() {
         request.headers_mut().insert(http::header::HOST, host);
     }
