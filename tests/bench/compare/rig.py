@@ -224,7 +224,7 @@ def certificate():
 
 
 def has_tls_listener():
-    return "Listener" in (ROOT / "src" / "config" / "file.rs").read_text()
+    return "listener" in (ROOT / "src" / "config" / "file.rs").read_text()
 
 
 LISTENER = """
