@@ -102,10 +102,8 @@ pub async fn start(config: Config) -> Result<App> {
         served.spawn(doors::serve_clients(gateway, listener, listen, stopped));
     }
     let mut watches = JoinSet::new();
-    if let Some(limit) = memory_max {
-        let gateway = Arc::clone(&gateway);
-        watches.spawn(async move { pressure::watch(&gateway.pressure, limit).await });
-    }
+    let watched = Arc::clone(&gateway);
+    watches.spawn(async move { pressure::watch(&watched.pressure, memory_max).await });
     let mesh = endpoint.as_ref().map(Endpoint::local_addr).transpose()?;
     tracing::info!(
         node = %gateway.identity.node,

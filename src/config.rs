@@ -102,7 +102,7 @@ pub struct Config {
     pub call_body_max: u64,
     /// Orchestrators tried for one request.
     pub attempts_max: usize,
-    /// The memory this process may hold, in bytes, where the operator sets it.
+    /// The memory this process may hold, in bytes; what the system gives it when not set.
     pub memory_max: Option<u64>,
     /// How long a reservation may take.
     pub reserve_timeout: Duration,

@@ -252,7 +252,8 @@ pub struct Limits {
     pub head_s: Option<u64>,
     /// How long a connection may be idle.
     pub idle_s: Option<u64>,
-    /// The memory this process may hold, in MiB; as much as there is when not set.
+    /// The memory this process may hold, in MiB; what its control group or the machine has when
+    /// not set.
     pub memory_mib: Option<u64>,
     /// Orchestrators known.
     pub orchestrators: Option<usize>,

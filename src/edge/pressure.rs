@@ -73,9 +73,13 @@ impl Pressure {
     }
 }
 
-/// Keeps `pressure` true to what the process holds of `limit` bytes; for as long as it is
-/// polled.
-pub async fn watch(pressure: &Pressure, limit: u64) {
+/// Keeps `pressure` true to what the process holds of `limit` bytes, or of what the system
+/// gives it; for as long as it is polled.
+pub async fn watch(pressure: &Pressure, limit: Option<u64>) {
+    let limit = match limit {
+        Some(limit) => limit,
+        None => given().await.unwrap_or(u64::MAX),
+    };
     let mut ticks = tokio::time::interval(LOOK);
     loop {
         ticks.tick().await;
@@ -86,10 +90,27 @@ pub async fn watch(pressure: &Pressure, limit: u64) {
     }
 }
 
+/// Returns the memory the system gives this process: that of its control group, or all.
+async fn given() -> Option<u64> {
+    let groups = tokio::fs::read_to_string("/proc/self/cgroup").await.unwrap_or_default();
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    let path = format!("/sys/fs/cgroup{}/memory.max", group.trim_end_matches('/'));
+    let bounded = tokio::fs::read_to_string(path).await.unwrap_or_default();
+    // "max" where it is not bounded.
+    if let Ok(bytes) = bounded.trim().parse() {
+        return Some(bytes);
+    }
+    kib(&tokio::fs::read_to_string("/proc/meminfo").await.ok()?, "MemTotal:")
+}
+
 /// Returns the memory this process holds, as Linux tells it.
 async fn resident() -> Option<u64> {
-    let text = tokio::fs::read_to_string("/proc/self/status").await.ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    kib(&tokio::fs::read_to_string("/proc/self/status").await.ok()?, "VmRSS:")
+}
+
+/// Returns the bytes a line of the system's tables names in kibibytes.
+fn kib(table: &str, name: &str) -> Option<u64> {
+    let line = table.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
@@ -118,6 +139,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn a_process_knows_what_it_holds() {
-        assert!(resident().await.unwrap() > 1024 * 1024);
+        let (held, given) = (resident().await.unwrap(), given().await.unwrap());
+        assert!(held > 1024 * 1024 && held < given, "{held} of {given}");
     }
 }
