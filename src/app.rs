@@ -1,32 +1,32 @@
 //! One node: built from its configuration, run until told to stop, drained.
 
 mod listeners;
+mod peers;
+mod reload;
 pub mod stop;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use arc_swap::ArcSwap;
 use ractor::{Actor, ActorRef};
 use rand::RngExt;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::actors::directory::Configured;
 use crate::actors::{Shared, directory, mesh, root, sessions};
+use crate::app::reload::Reloader;
 use crate::clock;
-use crate::config::{Config, MeshConfig};
+use crate::config::Config;
 use crate::edge::admin::{self, Admin};
 use crate::edge::{self, Gateway, listen, pressure};
 use crate::geoip::GeoStore;
 use crate::journal::Journal;
-use crate::mesh::Greeting;
-use crate::mesh::backoff;
-use crate::net::tls::{Identity, Trust};
-use crate::net::{self, Endpoint};
+use crate::net::Endpoint;
 use crate::session::Table;
 use crate::telemetry;
 use crate::ticket;
@@ -51,64 +51,67 @@ pub struct App {
     endpoint: Option<Endpoint>,
     stop: watch::Sender<bool>,
     doors: JoinSet<()>,
-    _watches: JoinSet<()>,
-    drain: Duration,
+    watches: JoinSet<()>,
+    reloader: Arc<Reloader>,
 }
 
 /// Builds a node and starts it, in this order: what it knows, what it listens on, the actors,
 /// the listeners. Nothing is bound before everything that can be wrong was read.
 pub async fn start(config: Config) -> Result<App> {
     let key = ticket_key(config.ticket_key.as_deref())?;
-    let identity = config.mesh.as_ref().map(identity).transpose()?;
+    let identity = config.mesh.as_ref().map(peers::identity).transpose()?;
     let journal = match &config.journal {
         Some(path) => Journal::open(path, config.in_flight_max.min(Journal::CAPACITY_MAX))?,
         None => Journal::disabled(),
     };
-    let geo_files = config.geoip.clone();
-    let opened = tokio::task::spawn_blocking(move || GeoStore::open(geo_files, clock::wall()));
-    let (geo, trouble) = opened.await?;
-    if let Some(error) = trouble {
-        tracing::warn!(%error, "the node runs without this address database");
-    }
+    let geo = open_geo(&config).await?;
     let public = listeners::bind(&config.listeners).await?;
-    let admin = TcpListener::bind(config.admin).await.with_context(|| {
-        format!("listen.admin = {}: is another process using it?", config.admin)
-    })?;
+    let admin = listeners::bind_admin(config.admin).await?;
 
     let (news, heard) = mpsc::channel(NEWS_MAX);
     let shared = Arc::new(share(&config, geo, heard));
-    let endpoint = match (&config.mesh, identity) {
-        (Some(mesh), Some((identity, trust))) => Some(endpoint(&config, mesh, identity, trust)?),
-        _ => None,
-    };
+    let endpoint = config.mesh.as_ref().zip(identity);
+    let endpoint =
+        endpoint.map(|(mesh, (identity, trust))| peers::endpoint(&config, mesh, identity, trust));
+    let endpoint = endpoint.transpose()?;
     let mesh = endpoint
         .as_ref()
         .zip(config.mesh.as_ref())
-        .map(|(endpoint, mesh)| mesh_args(&config, mesh, endpoint.clone(), &shared, news));
-    let (root, root_ended) = Actor::spawn(None, root::RootActor, root_args(&config, &shared, mesh))
-        .await
-        .context("the actors did not start")?;
+        .map(|(endpoint, mesh)| peers::mesh_args(&config, mesh, endpoint.clone(), &shared, news));
+    let named = Arc::new(ArcSwap::from_pointee(configured(&config)));
+    let root_args = root_args(&config, &shared, Arc::clone(&named), mesh);
+    let (root, root_ended) =
+        Actor::spawn(None, root::RootActor, root_args).await.context("the actors did not start")?;
 
     let gateway =
         Arc::new(Gateway::new(edge_identity(&config)?, edge_params(&config), shared, journal, key));
     let (stop, stopped) = watch::channel(false);
+    let (listen, memory_max) = (config.listen, config.memory_max);
     let all_public = listeners::addresses(&public)?;
     let app_admin = admin.local_addr()?;
-    let (mut doors, mut watches) = (JoinSet::new(), JoinSet::new());
-    let routes =
-        admin::routes(Admin { gateway: Arc::clone(&gateway), metrics: telemetry::metrics() });
-    doors.spawn(listen::serve_admin(routes, admin, config.listen, stopped.clone()));
+    let reloader = Arc::new(Reloader::new(Arc::clone(&gateway), named, &public, config));
+    let routes = admin::routes(Admin {
+        gateway: Arc::clone(&gateway),
+        metrics: telemetry::metrics(),
+        reload: Arc::clone(&reloader) as Arc<dyn admin::Reload>,
+    });
+    let mut doors = JoinSet::new();
+    doors.spawn(listen::serve_admin(routes, admin, listen, stopped.clone()));
     for listener in public {
         let (gateway, stopped) = (Arc::clone(&gateway), stopped.clone());
-        doors.spawn(listen::serve_public(gateway, listener, config.listen, stopped));
+        doors.spawn(listen::serve_public(gateway, listener, listen, stopped));
     }
-    if let Some(limit) = config.memory_max {
+    let mut watches = JoinSet::new();
+    if let Some(limit) = memory_max {
         let gateway = Arc::clone(&gateway);
         watches.spawn(async move { pressure::watch(&gateway.pressure, limit).await });
     }
     let mesh = endpoint.as_ref().map(Endpoint::local_addr).transpose()?;
     tracing::info!(
-        node = %config.node, region = %config.region, public = ?all_public, admin = %app_admin,
+        node = %gateway.identity.node,
+        region = %gateway.identity.region,
+        public = ?all_public,
+        admin = %app_admin,
         mesh = mesh.map(tracing::field::display), "listening"
     );
     Ok(App {
@@ -122,8 +125,8 @@ pub async fn start(config: Config) -> Result<App> {
         endpoint,
         stop,
         doors,
-        _watches: watches,
-        drain: config.drain,
+        watches,
+        reloader,
     })
 }
 
@@ -149,7 +152,7 @@ impl App {
             // Without a mesh nobody needs to know.
             drop(mesh.cast(mesh::Msg::Drain));
         }
-        self.gateway.drained(self.drain).await;
+        self.gateway.drained(self.reloader.drain()).await;
         self.stop.send_replace(true);
         let ended = async { while self.doors.join_next().await.is_some() {} };
         // Idle connections have no request to end.
@@ -166,10 +169,26 @@ impl App {
         tracing::info!("stopped");
     }
 
+    /// Reads the configuration again whenever the process is told to by SIGHUP.
+    pub fn reload_on_hangup(&mut self) {
+        #[cfg(unix)]
+        self.watches.spawn(reload::on_hangup(Arc::clone(&self.reloader)));
+    }
+
     /// Returns the actor above all others, for tests that kill them.
     pub fn root(&self) -> &ActorRef<root::Msg> {
         &self.root
     }
+}
+
+async fn open_geo(config: &Config) -> Result<GeoStore> {
+    let files = config.geoip.clone();
+    let opened = tokio::task::spawn_blocking(move || GeoStore::open(files, clock::wall()));
+    let (geo, trouble) = opened.await?;
+    if let Some(error) = trouble {
+        tracing::warn!(%error, "the node runs without this address database");
+    }
+    Ok(geo)
 }
 
 fn share(config: &Config, geo: GeoStore, heard: mpsc::Receiver<mesh::PeerNews>) -> Shared {
@@ -185,16 +204,19 @@ fn share(config: &Config, geo: GeoStore, heard: mpsc::Receiver<mesh::PeerNews>) 
     Shared::new(view, upstream, Table::new(config.sessions_max), geo, heard)
 }
 
-fn root_args(config: &Config, shared: &Arc<Shared>, mesh: Option<mesh::Args>) -> root::Args {
+fn root_args(
+    config: &Config,
+    shared: &Arc<Shared>,
+    named: Arc<ArcSwap<Configured>>,
+    mesh: Option<mesh::Args>,
+) -> root::Args {
     root::Args {
         shared: Arc::clone(shared),
         mesh,
         directory: directory::Args {
             params: config.directory,
-            orchestrator: config.orchestrator,
+            named,
             check_timeout: config.check_timeout,
-            listed: config.orchestrators.clone(),
-            fetched: config.sources.clone(),
             regions: Arc::clone(&config.regions),
             shared: Arc::clone(shared),
         },
@@ -212,6 +234,14 @@ fn edge_identity(config: &Config) -> Result<edge::Identity> {
     })
 }
 
+fn configured(config: &Config) -> Configured {
+    Configured {
+        orchestrator: config.orchestrator,
+        listed: config.orchestrators.clone(),
+        fetched: config.sources.clone(),
+    }
+}
+
 fn edge_params(config: &Config) -> edge::Params {
     edge::Params {
         public_url: config.public_url.clone(),
@@ -219,64 +249,17 @@ fn edge_params(config: &Config) -> edge::Params {
         proxies: config.proxies.clone(),
         callers: config.callers.clone(),
         rules: config.rules.clone(),
+        price_relax_permille: config.policies.price_relax_permille,
+        panic: config.policies.panic,
+        clients_may: config.policies.clients_may,
+        retries: config.policies.retries,
         replay_max: config.replay_max,
+        replay_all_max: config.replay_all_max,
         attempts_max: config.attempts_max,
         reserve_timeout: config.reserve_timeout.min(config.upstream.head_timeout),
         head_timeout: config.upstream.head_timeout,
         session_head_timeout: config.session_head_timeout,
         ticket_for: config.ticket_for,
-    }
-}
-
-fn identity(mesh: &MeshConfig) -> Result<(Identity, Trust)> {
-    let trust = Trust::load(&mesh.trust_domain, &mesh.ca)?;
-    Ok((Identity::load(&mesh.cert, &mesh.key)?, trust))
-}
-
-fn greeting(config: &Config) -> Greeting {
-    Greeting { node: config.node, region: config.region, epoch: 0, features: 0 }
-}
-
-fn endpoint(
-    config: &Config,
-    mesh: &MeshConfig,
-    identity: Identity,
-    trust: Trust,
-) -> Result<Endpoint> {
-    let params = net::Params {
-        listen: mesh.listen,
-        identity,
-        trust,
-        peers: mesh.params.peers.iter().copied().collect(),
-        handshake_timeout: Duration::from_secs(5),
-        idle_timeout: Duration::from_secs(5),
-        keep_alive: Duration::from_secs(1),
-        outbound_max: 64,
-    };
-    Ok(Endpoint::bind(params, greeting(config))?)
-}
-
-fn mesh_args(
-    config: &Config,
-    mesh: &MeshConfig,
-    endpoint: Endpoint,
-    shared: &Shared,
-    news: mpsc::Sender<mesh::PeerNews>,
-) -> mesh::Args {
-    // A boot epoch greater than that of any earlier life of this node.
-    let epoch = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
-    mesh::Args {
-        params: mesh.params.clone(),
-        greeting: greeting(config),
-        epochs: Arc::new(AtomicU64::new(epoch)),
-        endpoint,
-        addresses: mesh.addresses.clone(),
-        backoff: backoff::Params {
-            first: Duration::from_millis(250),
-            max: Duration::from_secs(10),
-        },
-        peers: Arc::clone(&shared.peers),
-        news,
     }
 }
 

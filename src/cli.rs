@@ -79,6 +79,14 @@ enum Command {
         #[arg(long, default_value = "relayed", value_parser = ["relayed", "direct"])]
         path: String,
     },
+    /// Have a node read its TOML file again; what takes a restart is refused as a whole.
+    Reload {
+        #[command(flatten)]
+        node: Admin,
+        /// Say what would change, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// List the orchestrators a node knows.
     Orchestrators {
         #[command(flatten)]
@@ -149,6 +157,11 @@ async fn run_async(command: Command) -> Result<()> {
             let found = ask(&node, Method::GET, &format!("/v1/explain?{query}")).await?;
             show::explain(&found, node.json)
         }
+        Command::Reload { node, dry_run } => {
+            let path = format!("/v1/reload?dry_run={dry_run}");
+            let told = ask(&node, Method::POST, &path).await?;
+            show::reloaded(&told, dry_run, node.json)
+        }
         Command::Orchestrators { node, drain, resume } => {
             if let Some(id) = drain {
                 ask(&node, Method::POST, &format!("/v1/orchestrators/{id}/drain")).await?;
@@ -186,7 +199,8 @@ async fn run_node(path: &Path, with_parent: bool) -> Result<()> {
     let config = Config::load(path)?;
     telemetry::logs(config.log);
     telemetry::metrics();
-    let app = app::start(config).await?;
+    let mut app = app::start(config).await?;
+    app.reload_on_hangup();
     show::line(&format!(
         "portolan {} serving clients on {}, operators on {}",
         app.gateway.identity.node, app.public, app.admin

@@ -7,6 +7,7 @@
 mod defaults;
 mod file;
 mod resolve;
+mod source;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -18,22 +19,27 @@ use crate::actors::sources::Fetch;
 use crate::address::Cidr;
 use crate::directory::{self, Named};
 use crate::edge::listen::{self, tls};
+use crate::edge::wishes::Allowed;
 use crate::forwarded::TrustedProxies;
 use crate::id::{NodeId, RegionId};
 use crate::mesh;
 use crate::orchestrator;
-use crate::policy::Rules;
+use crate::policy::{Panic, Rules};
 use crate::region::RegionMap;
+use crate::retry;
 use crate::session;
 use crate::telemetry::LogFormat;
 use crate::upstream;
 use crate::upstream::guard::Guard;
 
 pub use file::File;
+pub use source::{Change, Source};
 
 /// Everything a node is built from.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The file it comes from, and what stood there.
+    pub source: Source,
     /// This node.
     pub node: NodeId,
     /// Where it runs.
@@ -86,8 +92,12 @@ pub struct Config {
     pub sessions_max: usize,
     /// Requests at once.
     pub in_flight_max: usize,
-    /// The longest body held to be sent again, in bytes.
+    /// What is done when choosing is not simple.
+    pub policies: Policies,
+    /// The longest body of a call held to be sent again, in bytes.
     pub replay_max: usize,
+    /// Such bodies together, in bytes.
+    pub replay_all_max: usize,
     /// Orchestrators tried for one request.
     pub attempts_max: usize,
     /// The memory this process may hold, in bytes, where the operator sets it.
@@ -104,6 +114,19 @@ pub struct Config {
     pub drain: Duration,
     /// How lines are logged.
     pub log: LogFormat,
+}
+
+/// What is done when choosing is not simple.
+#[derive(Clone, Copy, Debug)]
+pub struct Policies {
+    /// How far the price ceiling may be raised when nobody is below it, in thousandths of it.
+    pub price_relax_permille: u32,
+    /// What is done when too little is left.
+    pub panic: Panic,
+    /// What clients may wish.
+    pub clients_may: Allowed,
+    /// How many requests may be sent again.
+    pub retries: retry::Params,
 }
 
 /// One listener for clients.
@@ -181,10 +204,12 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-        let file: File = toml::from_str(&text)
-            .map_err(|error| ConfigError::Form { path: path.to_owned(), error: Box::new(error) })?;
+        let form = |error| ConfigError::Form { path: path.to_owned(), error: Box::new(error) };
+        let file: File = toml::from_str(&text).map_err(form)?;
+        let table: toml::Table = toml::from_str(&text).map_err(form)?;
+        let source = Source::new(path, &text, &table);
         let beside = path.parent().unwrap_or(Path::new("."));
-        resolve::resolve(file, beside).map_err(ConfigError::Values)
+        resolve::resolve(file, beside, source).map_err(ConfigError::Values)
     }
 }
 

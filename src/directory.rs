@@ -52,6 +52,9 @@ pub struct Named {
     pub country: Option<Country>,
     /// The first instance of its operator that was known.
     pub operator: Option<ServiceUri>,
+    /// What somebody outside makes of it, by stake or performance: 1000 is best; that, when
+    /// nobody says.
+    pub weight_permille: Option<u16>,
 }
 
 /// What the shell is to do.
@@ -306,7 +309,14 @@ mod tests {
 
     fn named(number: usize) -> Named {
         let uri = format!("https://o{number}:1").parse().unwrap();
-        Named { uri, region: None, point: None, country: None, operator: None }
+        Named {
+            uri,
+            region: None,
+            point: None,
+            country: None,
+            operator: None,
+            weight_permille: None,
+        }
     }
 
     fn id(number: usize) -> OrchestratorId {

@@ -4,8 +4,10 @@
 //! atomics, and writes counters.
 
 pub mod admin;
+pub mod affinity;
 pub mod apps;
 pub mod bindings;
+pub mod choice;
 pub mod decisions;
 pub mod discover;
 pub mod enter;
@@ -18,13 +20,16 @@ pub mod open;
 pub mod pressure;
 pub mod refusal;
 pub mod relay;
+pub mod replay;
 pub mod resolve;
+pub mod retries;
 pub mod rewrite;
 pub mod route;
 pub mod send;
 pub mod slug;
 pub mod upload;
 pub mod visit;
+pub mod wishes;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -43,16 +48,23 @@ use crate::forwarded::TrustedProxies;
 use crate::geo::Point;
 use crate::id::{NodeId, RegionId};
 use crate::journal::{Journal, Slot, UsageRecord};
-use crate::policy::Rules;
+use crate::policy::{Panic, Rules};
+use crate::retry;
 use crate::ticket;
 use crate::upstream::Body;
 use crate::view::View;
 
+use affinity::Affinities;
 use bindings::Bindings;
+use choice::Panics;
 use decisions::Decisions;
 use job::{Job, Work};
 use pressure::Pressure;
 use refusal::ServeError;
+use replay::Replays;
+use retries::Retries;
+use route::{Refusal, Route};
+use wishes::Allowed;
 
 /// Which node this is; stays as it is for as long as the process lives.
 #[derive(Clone, Copy, Debug)]
@@ -81,8 +93,18 @@ pub struct Params {
     pub callers: Vec<Cidr>,
     /// What every request may use.
     pub rules: Rules,
-    /// The longest body held to be sent again, in bytes.
+    /// How far the price ceiling may be raised when nobody is below it, in thousandths of it.
+    pub price_relax_permille: u32,
+    /// What is done when too little is left.
+    pub panic: Panic,
+    /// What clients may wish.
+    pub clients_may: Allowed,
+    /// How many requests may be sent again.
+    pub retries: retry::Params,
+    /// The longest body of a call held to be sent again, in bytes.
     pub replay_max: usize,
+    /// Such bodies together, in bytes.
+    pub replay_all_max: usize,
     /// Orchestrators tried for one request.
     pub attempts_max: usize,
     /// How long a reservation may take: another orchestrator is asked while the client, whose
@@ -113,6 +135,10 @@ pub struct Gateway {
     pub decisions: Decisions,
     key: ticket::Key,
     bindings: Bindings,
+    affinities: Affinities,
+    panics: Panics,
+    replays: Replays,
+    retries: Retries,
     in_flight: Arc<AtomicUsize>,
     draining: AtomicBool,
     draws: AtomicU64,
@@ -137,7 +163,7 @@ pub async fn serve(gateway: &Arc<Gateway>, mut job: Job) -> Result<Response<Body
                 let slot = admitted.take();
                 return relay::relay(gateway, slot, job, route, answer).await;
             }
-            Err(refusal) => match job.note(route, refusal) {
+            Err(refusal) => match gateway.note(&mut job, route, refusal) {
                 Ok(()) => {}
                 Err(end) => break end,
             },
@@ -210,6 +236,10 @@ impl Gateway {
             in_flight: Arc::default(),
             decisions: Decisions::new(rand::rng().random()),
             bindings: Bindings::default(),
+            affinities: Affinities::default(),
+            panics: Panics::default(),
+            replays: Replays::default(),
+            retries: Retries::default(),
             draining: AtomicBool::new(false),
             draws: AtomicU64::new(rand::rng().random()),
             upgrades: relay::Upgrades::default(),
@@ -231,6 +261,10 @@ impl Gateway {
         }
         let permit = self.permit()?;
         let slot = self.journal.admit().ok_or(ServeError::JournalFull)?;
+        if let Work::New { capability, .. } = &job.work {
+            let region = job.visit.located.caller.cell.region();
+            self.retries.count(capability.0, region, job.visit.started);
+        }
         let whole = relay::usage(self, job, None, CLIENT_LEFT);
         let usage = UsageRecord { end: "abandoned", ..whole };
         Ok(Admitted(Some((Place { _permit: permit, slot }, usage))))
@@ -241,6 +275,17 @@ impl Gateway {
         let permit = Permit(Arc::clone(&self.in_flight));
         let before = self.in_flight.fetch_add(1, Ordering::AcqRel);
         if before < self.identity.in_flight_max { Ok(permit) } else { Err(ServeError::Busy) }
+    }
+
+    /// Notes a refusal; an error when nothing else may be tried, or the retry budget of this
+    /// route in this region is used up.
+    fn note(&self, job: &mut Job, route: Route, refusal: Refusal) -> Result<(), ServeError> {
+        let Work::New { capability, .. } = &job.work else {
+            return job.note(route, refusal, || false);
+        };
+        let (capability, region) = (capability.0, job.visit.located.caller.cell.region());
+        let params = job.visit.params.retries;
+        job.note(route, refusal, || self.retries.take(capability, region, clock::now(), params))
     }
 
     fn view(&self) -> Arc<View> {

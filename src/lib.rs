@@ -26,6 +26,7 @@ pub mod wire;
 pub mod directory;
 pub mod mesh;
 pub mod orchestrator;
+pub mod retry;
 pub mod session;
 pub mod suspension;
 

@@ -33,6 +33,8 @@ pub struct Params {
     pub suspension: suspension::Params,
     /// How long its capacity ramps up after a suspension.
     pub slow_start: Duration,
+    /// How long one would wait for the best-weighed rather than take the worst-weighed.
+    pub weight_wait: Duration,
     /// What its offers are assumed to take and to cost.
     pub offers: offer::Params,
 }
@@ -50,6 +52,8 @@ pub struct Declared {
     pub region: u8,
     /// The declared country.
     pub country: Option<Country>,
+    /// What somebody outside makes of it: 1000 is best.
+    pub weight_permille: u16,
 }
 
 /// What an answered check brought.
@@ -149,6 +153,14 @@ impl Orchestrator {
             home,
             gauge,
         }
+    }
+
+    /// Takes other knobs; what was learned stays.
+    pub fn handle_params(&mut self, params: Params) {
+        self.suspension.handle_params(params.suspension);
+        self.offers.handle_params(params.offers);
+        self.params = params;
+        self.changed = true;
     }
 
     /// Takes a new declaration.
@@ -300,6 +312,7 @@ impl Orchestrator {
             link: reading.link,
             reach: reading.reach,
             outcomes,
+            weight: self.weight(),
             standing: self.standing(),
             checked_at: self.heard_at,
             last_failure: self.last_failure.as_ref().map(|it| it.to_string().into()),
@@ -321,6 +334,12 @@ impl Orchestrator {
             service: self.offers.service(),
             capacity_milli: self.offers.capacity_milli(),
         }
+    }
+
+    /// Returns what its weight costs, as time.
+    fn weight(&self) -> Micros {
+        let lacking = 1000_u64.saturating_sub(self.declared.weight_permille.into());
+        Micros(Micros::from(self.params.weight_wait).0.saturating_mul(lacking) / 1000)
     }
 
     /// Asks for a check soon, but not again and again.

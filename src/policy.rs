@@ -8,6 +8,7 @@ pub mod ask;
 pub mod choose;
 pub mod decide;
 pub mod filter;
+pub mod panic;
 pub mod rank;
 pub mod sample;
 
@@ -15,5 +16,6 @@ pub use ask::{Ask, Caller, Observed, PathKind, Rules};
 pub use choose::{Decision, NoRoute, Seen, Verdict, choose};
 pub use decide::{Pick, decide, terms_of};
 pub use filter::Exclusion;
+pub use panic::{Left, Panic};
 pub use rank::{examine, in_order, rank};
 pub use sample::to_measure;

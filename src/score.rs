@@ -45,6 +45,8 @@ pub struct Inputs {
     pub fleet: Ppm,
     /// The price of one unit, as the time the operator would wait to save it.
     pub price_us: u32,
+    /// What its weight costs: stake or performance, as the operator has it weighed.
+    pub weight_us: u32,
     /// The time lost by moving a running session here; zero for the one it runs on.
     pub switch_us: u32,
 }
@@ -80,6 +82,8 @@ pub struct Terms {
     pub failing_us: u64,
     /// The price, as time.
     pub price_us: u64,
+    /// What somebody outside makes of it, as time.
+    pub weight_us: u64,
     /// Leaving the orchestrator a session runs on.
     pub switch_us: u64,
 }
@@ -101,6 +105,7 @@ impl Terms {
         let parts = [self.path_us, self.queue_us, self.service_us, self.failing_us];
         Micros(parts.into_iter().fold(0, u64::saturating_add))
             + Micros(self.price_us)
+            + Micros(self.weight_us)
             + Micros(self.switch_us)
     }
 }
@@ -171,6 +176,7 @@ impl Inputs {
             service_us,
             failing_us: 0,
             price_us: u64::from(self.price_us),
+            weight_us: u64::from(self.weight_us),
             switch_us: u64::from(self.switch_us),
         }
     }
@@ -179,7 +185,7 @@ impl Inputs {
     /// take most of the arithmetic.
     pub(crate) fn at_least(&self) -> Micros {
         let path = u64::from(self.rtt_us) * u64::from(self.round_trips);
-        let rest = [self.service_us, self.price_us, self.switch_us];
+        let rest = [self.service_us, self.price_us, self.weight_us, self.switch_us];
         Micros(path + rest.into_iter().map(u64::from).sum::<u64>())
     }
 
@@ -231,6 +237,7 @@ pub(crate) mod tests {
             outcome_age_ms: 0,
             fleet: FLEET_FAILING_MAX,
             price_us: 0,
+            weight_us: 0,
             switch_us: 0,
         }
     }
@@ -288,6 +295,7 @@ pub(crate) mod tests {
             successes_milli: u32::MAX,
             fleet: Ppm::ALL,
             price_us: u32::MAX,
+            weight_us: u32::MAX,
             switch_us: u32::MAX,
             ..idle(0)
         };

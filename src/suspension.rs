@@ -100,6 +100,11 @@ impl Suspension {
         }
     }
 
+    /// Takes other knobs; a suspension under way ends as it was to.
+    pub fn handle_params(&mut self, params: Params) {
+        self.params = params;
+    }
+
     /// Takes the result of a check. Enough failed ones in a row suspend; an answered one
     /// ends a probation, unless it was the work that failed while checks were answered: then
     /// only work can show that it is well again.

@@ -7,6 +7,7 @@ pub mod column;
 pub mod index;
 pub mod outcome;
 pub mod promise;
+pub mod rest;
 pub mod row;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub use column::Column;
 pub use index::{Index, List};
 pub use outcome::Gauge;
 pub use promise::Pending;
+pub use rest::Resting;
 pub use row::{Member, Offer, Prior, Row, Runner, Standing};
 
 /// A capability: one interned key, `pipeline/model`, a BYOC name or a live-runner app id.

@@ -5,14 +5,16 @@
 //! it hears from everyone again. Supervises one `orchestrator` each.
 
 mod children;
+mod configured;
 mod publish;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::actors::mesh::PeerNews;
 use crate::actors::orchestrator;
@@ -50,6 +52,8 @@ pub enum Msg {
     News(PeerNews),
     /// Stop or resume giving work to an orchestrator.
     SetDraining(OrchestratorId, bool),
+    /// What the configuration names is another than before.
+    Reload,
     /// A child's moment of rest after its death is over.
     Respawn(OrchestratorId),
 }
@@ -59,18 +63,25 @@ pub enum Msg {
 pub struct Args {
     /// The knobs.
     pub params: Params,
-    /// The knobs of the children.
-    pub orchestrator: crate::orchestrator::Params,
+    /// What the configuration names; swapped by a reload.
+    pub named: Arc<ArcSwap<Configured>>,
     /// How long a check may take.
     pub check_timeout: Duration,
-    /// Orchestrators the configuration lists.
-    pub listed: Vec<Named>,
-    /// Lists to fetch.
-    pub fetched: Vec<sources::Fetch>,
     /// The regions.
     pub regions: Arc<RegionMap>,
     /// What is shared.
     pub shared: Arc<Shared>,
+}
+
+/// What a configuration says of orchestrators.
+#[derive(Clone, Debug)]
+pub struct Configured {
+    /// The knobs of each.
+    pub orchestrator: crate::orchestrator::Params,
+    /// Those it lists.
+    pub listed: Vec<Named>,
+    /// Lists to fetch.
+    pub fetched: Vec<sources::Fetch>,
 }
 
 /// What it owns while it runs.
@@ -86,8 +97,10 @@ pub struct State {
     /// Named by nobody any more, but with sessions that have not ended.
     leaving: BTreeSet<OrchestratorId>,
     alarm_at: Option<Instant>,
+    /// Who reads which list.
+    pollers: BTreeMap<ServiceUri, (sources::Fetch, AbortHandle)>,
     /// Pollers of sources, the ticker and the reader of news; they end with the actor.
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 #[derive(Debug)]
@@ -110,15 +123,11 @@ impl Actor for DirectoryActor {
         let mut tasks = JoinSet::new();
         tasks.spawn(tick(myself.clone()));
         tasks.spawn(hear(Arc::clone(&args.shared), myself.clone()));
-        for fetch in args.fetched.clone() {
-            tasks.spawn(sources::poll(fetch, Arc::clone(&args.shared), myself.clone()));
-        }
         let now = clock::now();
-        let mut machine = Directory::new(now, args.params);
-        machine.handle_source(now, Source::Listed, args.listed.clone());
         let mut state = State {
+            machine: Directory::new(now, args.params),
             args,
-            machine,
+            pollers: BTreeMap::new(),
             children: BTreeMap::new(),
             actors: BTreeMap::new(),
             restarts: Restarts::default(),
@@ -126,8 +135,9 @@ impl Actor for DirectoryActor {
             observed: Vec::new(),
             leaving: BTreeSet::new(),
             alarm_at: None,
-            _tasks: tasks,
+            tasks,
         };
+        state.configure(now, &myself);
         state.take_over(now);
         state.args.shared.refs.directory.store(Some(Arc::new(myself.clone())));
         state.perform(&myself).await?;
@@ -150,6 +160,7 @@ impl Actor for DirectoryActor {
             Msg::Instances(id, uris) => state.take_instances(now, id, uris),
             Msg::News(news) => state.pass_news(now, &news),
             Msg::SetDraining(id, draining) => state.set_draining(id, draining),
+            Msg::Reload => state.reload(now, &myself),
             Msg::Respawn(id) => state.respawn(&myself, id).await?,
         }
         state.perform(&myself).await?;

@@ -37,6 +37,8 @@ pub enum Msg {
     Drain,
     /// What peers see of it now.
     Told(Vec<Told>),
+    /// The knobs are others than before.
+    Params(Params),
     /// Its declaration changed.
     Declared(Declared),
     /// Stop or resume giving it new work.
@@ -106,6 +108,7 @@ impl Actor for OrchestratorActor {
             Msg::Checked(end) => state.checked(now, end),
             Msg::Drain => state.machine.handle_outcomes(now, &state.args.gauge.drain()),
             Msg::Told(told) => state.machine.handle_told(now, told),
+            Msg::Params(params) => state.machine.handle_params(params),
             Msg::Declared(declared) => {
                 state.args.declared = declared.clone();
                 state.machine.handle_declared(declared);

@@ -16,7 +16,7 @@ use crate::upstream::{ConnectError, Dialer};
 use crate::uri::ServiceUri;
 
 /// One list to fetch.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetch {
     /// Where.
     pub url: ServiceUri,
@@ -79,16 +79,22 @@ async fn read(from: &Fetch, dialer: &Dialer) -> Result<Vec<Named>, FetchError> {
     if list.dropped_entries > 0 {
         tracing::warn!(source = %from.url, n_dropped = list.dropped_entries, "entries left out");
     }
-    let named = |uri: ServiceUri, region: Option<String>| Named {
+    let weight = |score: f32| (score.clamp(0.0, 1.0) * 1000.0) as u16;
+    let named = |uri: ServiceUri, region: Option<String>, score: Option<f32>| Named {
         uri,
         region: region.and_then(|it| it.parse().ok()),
         point: None,
         country: None,
         operator: None,
+        weight_permille: score.map(weight),
     };
     let region =
         |runners: &[crate::livepeer::runner::Runner]| runners.iter().find_map(|it| it.region());
-    Ok(list.entries.into_iter().map(|it| named(it.address, region(&it.runners))).collect())
+    Ok(list
+        .entries
+        .into_iter()
+        .map(|it| named(it.address, region(&it.runners), it.score))
+        .collect())
 }
 
 /// What stock gateways give a webhook.

@@ -27,6 +27,12 @@ pub(super) async fn bind(listening: &[Listening]) -> Result<Vec<Listener>> {
     Ok(bound)
 }
 
+/// Binds the operator's listener.
+pub(super) async fn bind_admin(at: SocketAddr) -> Result<TcpListener> {
+    let taken = || format!("listen.admin = {at}: is another process using it?");
+    TcpListener::bind(at).await.with_context(taken)
+}
+
 /// Returns where clients connect, in the order of the configuration.
 pub(super) fn addresses(bound: &[Listener]) -> Result<Vec<SocketAddr>> {
     let addresses: std::io::Result<Vec<SocketAddr>> =

@@ -196,6 +196,24 @@ pub(super) fn explain(found: &Value, json: bool) -> Result<()> {
     print(&out)
 }
 
+/// Prints what a reload changed, or would change, as a diff.
+pub(super) fn reloaded(told: &Value, dry_run: bool, json: bool) -> Result<()> {
+    if json {
+        return line(&serde_json::to_string_pretty(told)?);
+    }
+    let mut out = String::new();
+    for change in told["changes"].as_array().into_iter().flatten() {
+        for (sign, value) in [('-', &change["before"]), ('+', &change["after"])] {
+            if let Some(value) = value.as_str() {
+                writeln!(out, "{sign} {} = {value}", text(&change["key"]))?;
+            }
+        }
+    }
+    let done = if dry_run { "would be read; in use is" } else { "is in use, as" };
+    writeln!(out, "{} {done} version {}", text(&told["hash"]), told["version"])?;
+    print(&out)
+}
+
 pub(super) fn orchestrators(found: &Value, json: bool) -> Result<()> {
     if json {
         return line(&serde_json::to_string_pretty(found)?);

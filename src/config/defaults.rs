@@ -38,8 +38,15 @@ pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) const RESERVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What cannot waits longer: an app within a session may think.
 pub(super) const SESSION_HEAD_TIMEOUT: Duration = Duration::from_secs(300);
-/// A reservation's body is a few bytes, a prompt some kilobytes.
-pub(super) const REPLAY_KIB: usize = 64;
+/// A prompt is some kilobytes, a small picture in base64 some hundred; what is longer is seldom
+/// refused by one who is full, and costs more to hold than to lose.
+pub(super) const REPLAY_KIB: usize = 512;
+/// All bodies held together.
+pub(super) const REPLAY_ALL_MIB: usize = 256;
+/// Of all requests a fifth may be sent again,
+pub(super) const RETRY_PERCENT: u32 = 20;
+/// and ten a second in any case.
+pub(super) const RETRIES_PER_SECOND: u32 = 10;
 /// After four orchestrators the fault is hardly theirs.
 pub(super) const ATTEMPTS: usize = 4;
 /// Connections to one orchestrator.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::forwarded::Written;
+use crate::policy::Panic;
 use crate::telemetry::LogFormat;
 
 /// A node's file.
@@ -136,6 +137,8 @@ pub struct Orchestrator {
     pub point: Option<[f64; 2]>,
     /// Its country, where that is not the region's.
     pub country: Option<String>,
+    /// What you make of it, by stake or performance: from 0 to 1, which is best.
+    pub weight: Option<f64>,
 }
 
 /// `[[source]]`
@@ -199,6 +202,38 @@ pub struct Policy {
     pub wait_ms_per_cent: Option<u64>,
     /// What one ether costs, in US dollars.
     pub ether_usd: Option<u64>,
+    /// How long you would wait for an orchestrator of weight 1 rather than take one of 0;
+    /// weights do not count without this.
+    pub weight_ms: Option<u64>,
+    /// How far the price ceiling may be raised when nobody is below it, in percent.
+    pub price_relax_percent: Option<u32>,
+    /// What is done when too little is left.
+    pub panic: Option<Panic>,
+    /// What clients may wish; all of it when not set.
+    pub clients_may: Option<Vec<Wish>>,
+    /// Retries for each hundred requests of a route in a region,
+    pub retry_percent: Option<u32>,
+    /// and a second in any case.
+    pub retries_per_second: Option<u32>,
+}
+
+/// What a client may wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wish {
+    /// To have one taken while it is good enough.
+    Prefer,
+    /// To have one taken or nobody.
+    Pin,
+    /// To have some not taken.
+    Exclude,
+    /// To have it done by some time.
+    Deadline,
+}
+
+impl Wish {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Prefer, Self::Pin, Self::Exclude, Self::Deadline];
 }
 
 /// `[limits]`
@@ -223,8 +258,10 @@ pub struct Limits {
     pub orchestrators: Option<usize>,
     /// Checks a second.
     pub checks_per_second: Option<u32>,
-    /// The longest body held to be sent again, in KiB.
+    /// The longest body of a call held to be sent again, in KiB.
     pub replay_kib: Option<usize>,
+    /// Such bodies together, in MiB.
+    pub replay_all_mib: Option<usize>,
     /// Orchestrators tried for one request.
     pub attempts: Option<usize>,
     /// A session nobody uses is stopped after this.

@@ -9,17 +9,19 @@ use std::time::Duration;
 use crate::actors::sources::{Fetch, Kind};
 use crate::address::Cidr;
 use crate::config::defaults;
-use crate::config::file::{self, File, SourceKind};
-use crate::config::{Complaint, Config, Listening, MeshConfig};
+use crate::config::file::{self, File, SourceKind, Wish};
+use crate::config::{Complaint, Config, Listening, MeshConfig, Policies, Source};
 use crate::directory::{self, Named};
 use crate::edge::listen::pace::Patience;
 use crate::edge::listen::{self, tls};
+use crate::edge::wishes::Allowed;
 use crate::forwarded::TrustedProxies;
 use crate::geo::Point;
 use crate::id::{NodeId, OrchestratorId, RegionId};
 use crate::orchestrator;
 use crate::policy::Rules;
 use crate::region::RegionMap;
+use crate::retry;
 use crate::session;
 use crate::unit::Country;
 use crate::upstream;
@@ -33,13 +35,13 @@ struct Reader {
 }
 
 /// Resolves a file; relative paths are taken from `beside`.
-pub(super) fn resolve(file: File, beside: &Path) -> Result<Config, Vec<Complaint>> {
+pub(super) fn resolve(file: File, beside: &Path, source: Source) -> Result<Config, Vec<Complaint>> {
     let regions = RegionMap::embedded().map_err(|error| {
         let said = error.to_string();
         vec![complaint("regions", "embedded", &said, "report this: the program is damaged")]
     })?;
     let mut reader = Reader { complaints: Vec::new(), regions };
-    let config = reader.config(file, beside);
+    let config = reader.config(file, beside, source);
     match (config, reader.complaints) {
         (Some(config), complaints) if complaints.is_empty() => Ok(config),
         (_, complaints) => Err(complaints),
@@ -47,7 +49,7 @@ pub(super) fn resolve(file: File, beside: &Path) -> Result<Config, Vec<Complaint
 }
 
 impl Reader {
-    fn config(&mut self, file: File, beside: &Path) -> Option<Config> {
+    fn config(&mut self, file: File, beside: &Path, source: Source) -> Option<Config> {
         let node = self.parse("node.name", &file.node.name, "such as \"fra-1\"");
         let region = self.region("node.region", &file.node.region);
         let public_url =
@@ -68,6 +70,7 @@ impl Reader {
         self.bounds(&limits);
         let default = |text: &str| text.parse().ok();
         Some(Config {
+            source,
             node: node?,
             region: region?,
             public_url,
@@ -97,6 +100,8 @@ impl Reader {
             },
             sessions_max: limits.sessions.unwrap_or(defaults::SESSIONS),
             in_flight_max: limits.in_flight.unwrap_or(defaults::IN_FLIGHT),
+            policies: policies(&file.policy),
+            replay_all_max: limits.replay_all_mib.unwrap_or(defaults::REPLAY_ALL_MIB) << 20,
             replay_max: limits.replay_kib.unwrap_or(defaults::REPLAY_KIB) * 1024,
             attempts_max: limits.attempts.unwrap_or(defaults::ATTEMPTS),
             reserve_timeout: defaults::RESERVE_TIMEOUT,
@@ -221,7 +226,15 @@ impl Reader {
                 self.complain(&key("uri"), &it.uri, "listed twice", "keep one entry");
                 continue;
             }
-            named.push(Named { uri, region, point, country, operator: None });
+            let weight_permille = it.weight.and_then(|weight| {
+                if (0.0..=1.0).contains(&weight) {
+                    return Some((weight * 1000.0).round() as u16);
+                }
+                let problem = "not between 0 and 1";
+                self.complain(&key("weight"), &weight.to_string(), problem, "1 is best");
+                None
+            });
+            named.push(Named { uri, region, point, country, operator: None, weight_permille });
         }
         named
     }
@@ -394,11 +407,30 @@ fn orchestrator_params(policy: &file::Policy) -> orchestrator::Params {
     orchestrator::Params {
         suspension: defaults::SUSPENSION,
         slow_start: defaults::SLOW_START,
+        weight_wait: millis(policy.weight_ms, Duration::ZERO),
         offers: orchestrator::offer::Params {
             capacity: defaults::CAPACITY,
             session: defaults::SESSION_HOLDS,
             wait_per_cent: millis(policy.wait_ms_per_cent, defaults::WAIT_PER_CENT),
             ether_cents: policy.ether_usd.unwrap_or(defaults::ETHER_USD).saturating_mul(100),
+        },
+    }
+}
+
+fn policies(policy: &file::Policy) -> Policies {
+    let may = policy.clients_may.as_deref().unwrap_or(&Wish::ALL);
+    Policies {
+        price_relax_permille: policy.price_relax_percent.unwrap_or(0).saturating_mul(10),
+        panic: policy.panic.unwrap_or_default(),
+        clients_may: Allowed {
+            prefer: may.contains(&Wish::Prefer),
+            pin: may.contains(&Wish::Pin),
+            exclude: may.contains(&Wish::Exclude),
+            deadline: may.contains(&Wish::Deadline),
+        },
+        retries: retry::Params {
+            share_permille: policy.retry_percent.unwrap_or(defaults::RETRY_PERCENT) * 10,
+            per_second: policy.retries_per_second.unwrap_or(defaults::RETRIES_PER_SECOND),
         },
     }
 }

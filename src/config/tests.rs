@@ -75,6 +75,10 @@ fn the_readme_shows_what_can_be_used() {
     for name in ["ca.pem", "fra-1.pem", "fra-1.key", "ticket.key"] {
         std::fs::write(folder.path().join(name), "").unwrap();
     }
+    let key = rcgen::KeyPair::generate().unwrap();
+    let made = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+    std::fs::write(folder.path().join("fra.pem"), made.pem()).unwrap();
+    std::fs::write(folder.path().join("fra.key"), key.serialize_pem()).unwrap();
     let readme = include_str!("../../README.md");
     let blocks = readme.split("```toml\n").skip(1).map(|it| it.split("```").next().unwrap());
     let mut n_blocks = 0;

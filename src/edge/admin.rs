@@ -34,7 +34,21 @@ pub struct Admin {
     pub gateway: Arc<Gateway>,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
+    /// Reads the configuration again.
+    pub reload: Arc<dyn Reload>,
 }
+
+/// Who can read the configuration again.
+pub trait Reload: Send + Sync {
+    /// Reads it; with `dry_run`, says only what would change.
+    fn reload(&self, dry_run: bool) -> Reloaded;
+
+    /// Returns version and hash of the one in use.
+    fn current(&self) -> Value;
+}
+
+/// Version, hash and changes; or what is wrong, and that nothing changed.
+pub type Reloaded = Result<Value, Value>;
 
 /// Returns the routes.
 pub fn routes(admin: Admin) -> Router {
@@ -43,6 +57,7 @@ pub fn routes(admin: Admin) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/v1/node", get(node))
+        .route("/v1/reload", post(reload))
         .route("/v1/peers", get(peers))
         .route("/v1/orchestrators", get(orchestrators))
         .route("/v1/orchestrators/{id}/drain", post(drain_orchestrator).delete(resume_orchestrator))
@@ -91,8 +106,31 @@ async fn node(State(admin): State<Admin>) -> axum::Json<Value> {
         "view_age_ms": clock::now().saturating_duration_since(view.published_at).as_millis() as u64,
         "geoip": editions,
         "geoip_age_s": geo.age(clock::wall()).map(|it| it.as_secs()),
+        "config": admin.reload.current(),
         "version": env!("CARGO_PKG_VERSION"),
     }))
+}
+
+#[derive(Deserialize)]
+struct HowToReload {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+async fn reload(
+    State(admin): State<Admin>,
+    Asked(Query(how)): Asked<Query<HowToReload>>,
+) -> Response {
+    // It reads files.
+    let done = tokio::task::spawn_blocking(move || admin.reload.reload(how.dry_run)).await;
+    match done {
+        Ok(Ok(told)) => axum::Json(told).into_response(),
+        Ok(Err(told)) => {
+            let said = told["error"].as_str().unwrap_or_default().to_owned();
+            refuse(StatusCode::CONFLICT, &said)
+        }
+        Err(died) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &died.to_string()),
+    }
 }
 
 async fn peers(State(admin): State<Admin>) -> axum::Json<Value> {

@@ -19,6 +19,7 @@ use crate::edge::refusal::{ServeError, json};
 use crate::edge::relay::{clean, remove};
 use crate::edge::slug::Slug;
 use crate::edge::visit::Visit;
+use crate::edge::wishes::{self, Wishes};
 use crate::edge::{Gateway, discover};
 use crate::id::{BadSessionId, OrchestratorId, SessionId};
 use crate::livepeer::bind;
@@ -104,6 +105,7 @@ pub(crate) async fn job(
     if request.uri().path() == "/refresh-payment" {
         return refresh(gateway, visit, request).await;
     }
+    let wishes = Wishes::read(request.headers(), visit.params.clients_may)?;
     let binding = bind::read(request.headers())?;
     let bound = binding.session.and_then(|session| gateway.bindings.find(clock::now(), &session));
     let work = work(gateway, &request, bound)?;
@@ -119,7 +121,7 @@ pub(crate) async fn job(
         headers.insert(header::UPGRADE, protocol);
     }
     let is_unbound = matches!(work, Work::New { bound: None, .. });
-    let mut job = Job::new(visit, work, headers, JobBody::Unread(body, length));
+    let mut job = Job::new(visit, work, wishes, headers, JobBody::Unread(body, length));
     job.upgrade = upgrade;
     if is_unbound {
         // A payment whose orchestrator is not known goes nowhere.
@@ -160,7 +162,9 @@ async fn refresh(
     let work = Work::Refresh { bound: bound.ok_or_else(unknown)? };
     let mut headers = parts.headers;
     scrub(&mut headers, &visit);
-    Ok(Job::new(visit, work, headers, JobBody::Held(body)))
+    let held = gateway.replays.reserve(body.len(), visit.params.replay_all_max);
+    let held = JobBody::Held(body, held.ok_or(ServeError::Memory)?);
+    Ok(Job::new(visit, work, Wishes::default(), headers, held))
 }
 
 fn work(
@@ -261,6 +265,10 @@ fn is_not_passed(name: &str) -> bool {
             | "true-client-ip"
             | "portolan-client-ip"
             | "portolan-explain"
+            | wishes::PREFER
+            | wishes::EXCLUDE
+            | wishes::DEADLINE
+            | wishes::AFFINITY
             | "livepeer-runner-route"
             | "livepeer-session-id"
             | "livepeer-session-token"

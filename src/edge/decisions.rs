@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::edge::choice::Applied;
 use crate::geo::Place;
 use crate::id::{DecisionId, OrchestratorId, RegionId};
 use crate::policy::{Decision, PathKind};
@@ -25,6 +26,8 @@ pub struct Record {
     pub home: RegionId,
     /// Who had been tried before.
     pub tried: Vec<OrchestratorId>,
+    /// The policies that had a part in it.
+    pub applied: Vec<Applied>,
     /// The decision.
     pub decision: Decision,
 }

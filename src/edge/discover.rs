@@ -125,6 +125,7 @@ fn matching(gateway: &Gateway, view: &View, caller: &Caller, filters: &Filters) 
             variant: None,
             gpus: &filters.gpus,
             rules: &params.rules,
+            overlook: false,
             tried: &[],
             running: None,
             deadline: None,

@@ -42,6 +42,7 @@ pub fn taken(view: &View, record: &Record) -> Value {
             "draw": format!("{:016x}", decision.draw),
             "scanned_whole_index": decision.scanned,
             "view": decision.view_version,
+            "policies": record.applied,
             "tried_before": record.tried,
             "candidates": candidates,
         }),
@@ -67,6 +68,7 @@ pub fn hypothetical(
         variant: None,
         gpus: &[],
         rules: &params.rules,
+        overlook: false,
         tried: &[],
         running: None,
         deadline: None,
@@ -117,6 +119,7 @@ pub fn short(view: &View, record: &Record) -> String {
                 ("service", terms.service_us),
                 ("failing", terms.failing_us),
                 ("price", terms.price_us),
+                ("weight", terms.weight_us),
             ];
             let parts = parts.map(|(name, us)| format!("{name}={:.1}", us as f64 / 1000.0));
             let text = format!(
@@ -157,6 +160,7 @@ fn candidate(view: &View, seen: &Seen, terms: Option<Terms>, chosen: bool, now: 
                     "service": ms(terms.service_us),
                     "failing": ms(terms.failing_us),
                     "price": ms(terms.price_us),
+                    "weight": ms(terms.weight_us),
                     "switch": ms(terms.switch_us),
                 },
                 "data": {

@@ -11,8 +11,10 @@ use hyper::upgrade::OnUpgrade;
 use metrics::counter;
 
 use crate::edge::refusal::ServeError;
+use crate::edge::replay::{Replays, Reserved};
 use crate::edge::route::{Refusal, Route, Why};
 use crate::edge::visit::Visit;
+use crate::edge::wishes::Wishes;
 use crate::id::{DecisionId, OrchestratorId};
 use crate::livepeer::bind;
 use crate::ticket::Ticket;
@@ -39,6 +41,8 @@ pub struct Job {
     pub decision: Option<DecisionId>,
     /// What choosing took, over all attempts.
     pub choosing: Duration,
+    /// What its client wishes.
+    pub wishes: Wishes,
     last: Option<Refusal>,
 }
 
@@ -81,16 +85,23 @@ pub enum Work {
 pub enum JobBody {
     /// Nothing of it was read. The length is what the client declared.
     Unread(Incoming, Option<u64>),
-    /// All of it is held.
-    Held(Bytes),
+    /// All of it is held, within what may be held.
+    Held(Bytes, Reserved),
     /// It went out and is gone.
     Gone,
 }
 
 impl Job {
     /// Makes a job nobody was tried for yet.
-    pub fn new(visit: Visit, work: Work, headers: HeaderMap, body: JobBody) -> Self {
+    pub fn new(
+        visit: Visit,
+        work: Work,
+        wishes: Wishes,
+        headers: HeaderMap,
+        body: JobBody,
+    ) -> Self {
         Self {
+            wishes,
             visit,
             work,
             headers,
@@ -113,30 +124,42 @@ impl Job {
         }
     }
 
-    /// Returns the body for an attempt. One up to `replay_max` bytes is read whole and kept,
-    /// now that somebody is there to take it; a longer one streams and is gone with it.
-    pub async fn body_to_send(&mut self, replay_max: usize) -> Result<Body, ServeError> {
+    /// Returns the body for an attempt. One that is short enough for its route, and for what
+    /// is left of `replays`, is read whole and kept, now that somebody is there to take it;
+    /// any other streams and is gone with it.
+    pub async fn body_to_send(&mut self, replays: &Replays) -> Result<Body, ServeError> {
         let body = std::mem::replace(&mut self.body, JobBody::Gone);
-        match body {
-            JobBody::Held(bytes) => {
-                self.body = JobBody::Held(bytes.clone());
-                Ok(if bytes.is_empty() { Body::Empty } else { Body::whole(bytes) })
-            }
-            JobBody::Unread(stream, length) if length.is_some_and(|it| it <= replay_max as u64) => {
-                let whole = Limited::new(stream, replay_max).collect();
-                let whole = tokio::time::timeout(BODY_TIMEOUT, whole).await;
-                let whole = whole.map_err(|_elapsed| ServeError::Body("too slow".to_owned()))?;
-                let whole = whole.map_err(|broken| ServeError::Body(broken.to_string()))?;
-                self.body = JobBody::Held(whole.to_bytes());
-                Box::pin(self.body_to_send(replay_max)).await
-            }
-            JobBody::Unread(stream, _length) => Ok(Body::stream(stream)),
-            JobBody::Gone => Err(ServeError::Body("it was sent already".to_owned())),
-        }
+        let (bytes, reserved) = match body {
+            JobBody::Held(bytes, reserved) => (bytes, reserved),
+            JobBody::Unread(stream, length) => match self.reserve(length, replays) {
+                Some((length, reserved)) => (read_whole(stream, length).await?, reserved),
+                None => return Ok(Body::stream(stream)),
+            },
+            JobBody::Gone => return Err(ServeError::Body("it was sent already".to_owned())),
+        };
+        self.body = JobBody::Held(bytes.clone(), reserved);
+        Ok(if bytes.is_empty() { Body::Empty } else { Body::whole(bytes) })
     }
 
-    /// Notes a refusal; an error when nothing else may be tried.
-    pub fn note(&mut self, route: Route, refusal: Refusal) -> Result<(), ServeError> {
+    /// Reserves room for a body that is worth holding: one that may be sent again.
+    fn reserve(&self, length: Option<u64>, replays: &Replays) -> Option<(usize, Reserved)> {
+        let params = &self.visit.params;
+        let max = match self.work {
+            Work::New { mode: Mode::Persistent, .. } | Work::Refresh { .. } => RESERVATION_MAX,
+            Work::New { .. } | Work::Within { .. } => params.replay_max,
+        };
+        let length = usize::try_from(length?).ok().filter(|length| *length <= max)?;
+        Some((length, replays.reserve(length, params.replay_all_max)?))
+    }
+
+    /// Notes a refusal; an error when nothing else may be tried. `budget` takes one retry out
+    /// of the budget, or says that there is none left.
+    pub fn note(
+        &mut self,
+        route: Route,
+        refusal: Refusal,
+        budget: impl FnOnce() -> bool,
+    ) -> Result<(), ServeError> {
         counter!("portolan_attempts_total", "outcome" => refusal.why.name()).increment(1);
         tracing::debug!(orchestrator = %route.row.id, %refusal, "refused");
         let again = self.may_try_again(&refusal);
@@ -148,7 +171,8 @@ impl Job {
         if belongs {
             return Err(gone(&refusal));
         }
-        if !again {
+        // What was never sent burdened nobody, and is tried again freely.
+        if !again || (refusal.sent && !budget()) {
             return Err(ended(&refusal));
         }
         counter!("livepeer_orchestrator_swaps").increment(1);
@@ -177,14 +201,21 @@ impl Job {
     }
 
     /// Returns the longest an answer's head may take.
-    pub fn patience(&self) -> Duration {
+    pub fn patience(&self, now: Instant) -> Duration {
         let params = &self.visit.params;
-        match self.work {
+        let patience = match self.work {
             // One that belongs to a single orchestrator gains nothing by giving up early.
             Work::New { mode: Mode::Persistent, bound: None, .. } => params.reserve_timeout,
             Work::New { .. } | Work::Refresh { .. } => params.head_timeout,
             Work::Within { .. } => params.session_head_timeout,
-        }
+        };
+        self.left(now).map_or(patience, |left| left.min(patience))
+    }
+
+    /// Returns what is left of the client's deadline.
+    pub fn left(&self, now: Instant) -> Option<Duration> {
+        let deadline = self.visit.started + self.wishes.deadline?;
+        Some(deadline.saturating_duration_since(now))
     }
 
     /// Tells whether it goes on with a session, or with what was paid to one orchestrator.
@@ -208,8 +239,8 @@ impl Job {
 fn gone(refusal: &Refusal) -> ServeError {
     match &refusal.why {
         Why::Silent => ServeError::Silent,
-        Why::Full => ServeError::Full,
-        Why::Broken | Why::Stale | Why::Client(_) => {
+        Why::Full => ServeError::Full(refusal.retry_after),
+        Why::Broken | Why::Lasting | Why::Stale | Why::Client(_) => {
             ServeError::SessionOver(format!("its orchestrator is gone ({refusal})"))
         }
     }
@@ -217,9 +248,11 @@ fn gone(refusal: &Refusal) -> ServeError {
 
 fn ended(refusal: &Refusal) -> ServeError {
     match &refusal.why {
-        Why::Full => ServeError::Full,
+        Why::Full => ServeError::Full(refusal.retry_after),
         Why::Silent => ServeError::Silent,
-        Why::Broken | Why::Stale | Why::Client(_) => ServeError::Failed(refusal.to_string()),
+        Why::Broken | Why::Lasting | Why::Stale | Why::Client(_) => {
+            ServeError::Failed(refusal.to_string())
+        }
     }
 }
 
@@ -237,5 +270,16 @@ pub fn says_full(status: StatusCode, body: &[u8]) -> bool {
             && String::from_utf8_lossy(body).to_ascii_lowercase().contains("capacity"))
 }
 
+/// Reads a body of `length` bytes.
+async fn read_whole(stream: Incoming, length: usize) -> Result<Bytes, ServeError> {
+    let whole = Limited::new(stream, length).collect();
+    let whole = tokio::time::timeout(BODY_TIMEOUT, whole).await;
+    let whole = whole.map_err(|_elapsed| ServeError::Body("too slow".to_owned()))?;
+    let whole = whole.map_err(|broken| ServeError::Body(broken.to_string()))?;
+    Ok(whole.to_bytes())
+}
+
+/// A reservation's body is a few bytes of JSON.
+const RESERVATION_MAX: usize = 64 * 1024;
 /// A body short enough to be held comes in one breath.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);

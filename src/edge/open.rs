@@ -1,109 +1,23 @@
-//! Choosing a route and opening it: what may fail before the client sees a byte.
+//! Opening a route: what may fail before the client sees a byte.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 
 use crate::clock;
 use crate::edge::Gateway;
-use crate::edge::decisions::Record;
 use crate::edge::job::{Job, JobBody, Work, says_full};
 use crate::edge::refusal::ServeError;
-use crate::edge::route::{Attempt, Exchange, Opened, Refusal, Route, Why};
-use crate::policy::{Ask, PathKind, choose};
+use crate::edge::relay::rewriter;
+use crate::edge::route::{AnswerBody, Attempt, Exchange, Opened, Refusal, Route, Why};
 use crate::unit::Micros;
 use crate::view::View;
-use crate::view::column::COLD_ROUND_TRIPS;
 use crate::view::outcome::Outcome;
 use crate::view::row::{Mode, Standing};
 
 impl Gateway {
-    /// Returns where `job` goes next.
-    pub(crate) fn choose(&self, view: &View, job: &mut Job) -> Result<Route, ServeError> {
-        match &job.work {
-            Work::Within { ticket, path, .. } => {
-                let lost = || ServeError::SessionOver("its orchestrator is not known here".into());
-                let (_slot, row) = view.orchestrator(ticket.orchestrator).ok_or_else(lost)?;
-                Ok(Route { row: Arc::clone(row), offer: 0, path: path.clone() })
-            }
-            Work::Refresh { bound } => {
-                let lost = || ServeError::SessionOver("its orchestrator is not known here".into());
-                let (_slot, row) = view.orchestrator(*bound).ok_or_else(lost)?;
-                let path = format!("{}/refresh-payment", row.uri.base_path());
-                Ok(Route { row: Arc::clone(row), offer: 0, path })
-            }
-            Work::New { .. } => self.choose_new(view, job),
-        }
-    }
-
-    fn choose_new(&self, view: &View, job: &mut Job) -> Result<Route, ServeError> {
-        let Work::New { app, capability, variant, mode, query, bound } = job.work.clone() else {
-            return Err(ServeError::NoDoor);
-        };
-        let params = Arc::clone(&job.visit.params);
-        let mut rules = std::borrow::Cow::Borrowed(&params.rules);
-        if let Some(bound) = bound {
-            rules.to_mut().only = Some([bound].into());
-        }
-        let ask = Ask {
-            caller: &job.visit.located.caller,
-            capability,
-            path: PathKind::Relayed,
-            mode: Some(mode),
-            variant: Some(variant),
-            gpus: &[],
-            rules: &rules,
-            tried: &job.tried,
-            running: None,
-            deadline: None,
-            cold_round_trips: COLD_ROUND_TRIPS,
-        };
-        let now = clock::now();
-        if job.tried.len() >= params.attempts_max {
-            return Err(job.nobody_left().unwrap_or(ServeError::Full));
-        }
-        let chosen = choose(view, |gauge| gauge.into(), &ask, now, self.draw());
-        let decision = match chosen {
-            Ok(decision) => decision,
-            Err(no_route) if no_route.excluded.is_empty() => {
-                return Err(unknown(view, &app));
-            }
-            Err(_no_route) if bound.is_some() => {
-                // The one it belongs to cannot take it.
-                job.unbind();
-                return self.choose_new(view, job);
-            }
-            Err(no_route) => return Err(job.nobody_left().unwrap_or(no_route.into())),
-        };
-        job.choosing += clock::now().saturating_duration_since(now);
-        if decision.scanned {
-            metrics::counter!("portolan_choice_scans_total").increment(1);
-        }
-        let member = decision.chosen().member;
-        let id = self.decisions.next_id();
-        self.decisions.keep(Arc::new(Record {
-            id,
-            at_ms: clock::wall().as_millis() as u64,
-            capability: app,
-            path: PathKind::Relayed,
-            place: job.visit.located.caller.place,
-            home: job.visit.located.home,
-            tried: job.tried.clone(),
-            decision,
-        }));
-        job.decision = Some(id);
-        let route = view.row(member.slot).and_then(|row| {
-            let runner = row.offers.get(usize::from(member.offer))?.runner.as_ref()?;
-            let path = format!("{}{query}", runner.path.as_deref()?);
-            Some(Route { row: Arc::clone(row), offer: member.offer, path })
-        });
-        route.ok_or(ServeError::NoDoor)
-    }
-
     /// Connects, sends, and waits for the head of an answer worth passing on.
     pub(crate) async fn open(&self, route: &Route, job: &mut Job) -> Result<Opened, Refusal> {
         let counted = matches!(job.work, Work::New { .. });
@@ -112,23 +26,75 @@ impl Gateway {
         let exchanged = self.exchange(route, job, &mut attempt).await;
         attempt.heard();
         let judged = match exchanged {
-            Ok(exchange) => judge(exchange, job).await,
+            Ok(exchange) => self.judge(exchange, route, job).await,
             Err(refusal) => Err(refusal),
         };
         match judged {
             Ok(exchange) => {
                 attempt.will_end(outcome(route, &exchange, job));
+                self.keep_affinity(job, route.row.id);
                 Ok(Opened { exchange, attempt })
             }
             Err(refusal) => {
+                if let Some(wait) = refusal.retry_after {
+                    route.row.gauge.rest(clock::now(), wait);
+                }
                 attempt.will_end(match refusal.why {
                     Why::Full => Outcome::Full,
                     Why::Broken | Why::Silent => Outcome::Failed,
+                    Why::Lasting => Outcome::Lasting,
                     Why::Stale | Why::Client(_) => Outcome::Neutral,
                 });
                 Err(refusal)
             }
         }
+    }
+
+    /// Passes an answer on, or turns it into a refusal when somebody else may do better.
+    async fn judge(
+        &self,
+        mut exchange: Exchange,
+        route: &Route,
+        job: &Job,
+    ) -> Result<Exchange, Refusal> {
+        let status = exchange.status();
+        let Work::New { mode, bound, .. } = &job.work else { return Ok(exchange) };
+        let repeatable = !matches!(job.body, JobBody::Gone);
+        let elsewhere = repeatable && bound.is_none();
+        // An app may answer a single-shot call with a 404 of its own, and did its work then.
+        if status == StatusCode::NOT_FOUND && elsewhere && *mode == Mode::Persistent {
+            let said = "it does not know this runner any more";
+            return Err(Refusal { sent: true, ..Refusal::unprocessed(Why::Stale, said) });
+        }
+        let overloaded = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
+        if overloaded.contains(&status) && elsewhere {
+            let retry_after = retry_after(&exchange.head.headers, clock::wall());
+            let body = read_refusal(exchange.body).await;
+            let why = if says_full(status, &body) { Why::Full } else { Why::Broken };
+            let said = format!("{status}: {}", crate::livepeer::error::message(&body));
+            return Err(Refusal { why, processed: false, sent: true, retry_after, said });
+        }
+        let broken = |said: String| Refusal {
+            why: Why::Broken,
+            processed: true,
+            sent: true,
+            retry_after: None,
+            said,
+        };
+        if status.is_server_error() && *mode == Mode::Persistent && elsewhere {
+            return Err(broken(format!("it answered {status}")));
+        }
+        if status.is_success() && *mode == Mode::Persistent {
+            // Only a session that can be read is one; whatever else comes, somebody else is asked.
+            exchange.read_whole().await.map_err(broken)?;
+            if let AnswerBody::Whole(body) = &exchange.body
+                && elsewhere
+                && rewriter(self, job, route).reserved(body).is_err()
+            {
+                return Err(broken("its answer is not a reserved session".to_owned()));
+            }
+        }
+        Ok(exchange)
     }
 }
 
@@ -144,41 +110,28 @@ pub(crate) fn unknown(view: &View, app: &str) -> ServeError {
     }
 }
 
-/// Passes an answer on, or turns it into a refusal when somebody else may do better.
-async fn judge(exchange: Exchange, job: &Job) -> Result<Exchange, Refusal> {
-    let status = exchange.response.status();
-    let Work::New { mode, bound, .. } = &job.work else { return Ok(exchange) };
-    let repeatable = !matches!(job.body, JobBody::Gone);
-    let elsewhere = repeatable && bound.is_none();
-    // An app may answer a single-shot call with a 404 of its own, and did its work then.
-    if status == StatusCode::NOT_FOUND && elsewhere && *mode == Mode::Persistent {
-        let said = "it does not know this runner any more";
-        return Err(Refusal::unprocessed(Why::Stale, said));
+/// Returns how long an orchestrator asks to be left alone (RFC 9110, section 10.2.3).
+fn retry_after(headers: &HeaderMap, wall: Duration) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Some(Duration::from_secs(seconds.into()));
     }
-    let overloaded = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
-    if overloaded.contains(&status) && elsewhere {
-        let body = read_refusal(exchange.response).await;
-        let why = if says_full(status, &body) { Why::Full } else { Why::Broken };
-        let said = format!("{status}: {}", crate::livepeer::error::message(&body));
-        return Err(Refusal { why, processed: false, said });
-    }
-    let broken = status.is_server_error() && *mode == Mode::Persistent;
-    if broken && elsewhere {
-        let said = format!("it answered {status}");
-        return Err(Refusal { why: Why::Broken, processed: true, said });
-    }
-    Ok(exchange)
+    let at = httpdate::parse_http_date(text).ok()?;
+    at.duration_since(UNIX_EPOCH).ok()?.checked_sub(wall)
 }
 
-async fn read_refusal(response: Response<Incoming>) -> Bytes {
-    let body = Limited::new(response.into_body(), 8 * 1024).collect();
+async fn read_refusal(body: AnswerBody) -> Bytes {
+    let body = match body {
+        AnswerBody::Stream(body) => Limited::new(body, REFUSAL_MAX).collect(),
+        AnswerBody::Whole(body) => return body,
+    };
     let body = tokio::time::timeout(Duration::from_secs(2), body).await;
     body.ok().and_then(Result::ok).map(|it| it.to_bytes()).unwrap_or_default()
 }
 
 /// Returns how an attempt counts once its answer has gone through whole.
 fn outcome(route: &Route, exchange: &Exchange, job: &Job) -> Outcome {
-    let status = exchange.response.status();
+    let status = exchange.status();
     let counted = matches!(job.work, Work::New { .. });
     match () {
         // Busy is not bad, also where the request could not go elsewhere.
@@ -198,9 +151,69 @@ fn outcome(route: &Route, exchange: &Exchange, job: &Job) -> Outcome {
         },
         () if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => Outcome::Failed,
         () if status.is_client_error() => Outcome::Neutral,
+        // It may be what the app means; a merit it is not, so that nobody who answers
+        // everything with nothing looks fast.
+        () if is_odd(exchange, job) => Outcome::Neutral,
         () => {
             let service = Micros::from(exchange.waiting).0.saturating_sub(route.row.link.rtt.0);
             Outcome::Served { service: Micros(service), offer: route.offer }
         }
+    }
+}
+
+/// Tells whether a success has nothing in it, or something else than the client takes.
+fn is_odd(exchange: &Exchange, job: &Job) -> bool {
+    let head = &exchange.head;
+    let is_empty = head.status == StatusCode::OK
+        && job.visit.method == Method::POST
+        && exchange.body.size_hint().exact() == Some(0);
+    let accepted = job.headers.get(header::ACCEPT).and_then(|it| it.to_str().ok());
+    let given = head.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    let is_other = accepted.zip(given).is_some_and(|(accepted, given)| !accepts(accepted, given));
+    let is_odd = is_empty || is_other;
+    if is_odd {
+        metrics::counter!("portolan_answers_odd_total").increment(1);
+    }
+    is_odd
+}
+
+/// Tells whether a media type is among those of an `Accept` field; parameters are not looked
+/// at.
+fn accepts(accepted: &str, given: &str) -> bool {
+    let plain = |text: &str| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let given = plain(given);
+    let kind = given.split('/').next().unwrap_or_default();
+    accepted.split(',').map(plain).any(|range| {
+        range == "*/*" || range == given || range.strip_suffix("/*").is_some_and(|it| it == kind)
+    })
+}
+
+/// What is read of a refusal: a line of JSON.
+const REFUSAL_MAX: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_read_in_seconds_and_as_a_date() {
+        let read = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, text.parse().unwrap());
+            retry_after(&headers, Duration::from_secs(784_111_777))
+        };
+        assert_eq!(read("120"), Some(Duration::from_secs(120)));
+        assert_eq!(read("Sun, 06 Nov 1994 08:49:47 GMT"), Some(Duration::from_secs(10)));
+        for never in ["Sun, 06 Nov 1994 08:49:27 GMT", "-1", "soon", ""] {
+            assert_eq!(read(never), None, "{never}");
+        }
+    }
+
+    #[test]
+    fn what_a_client_takes_is_read_without_parameters() {
+        assert!(accepts("application/json", "application/json; charset=utf-8"));
+        assert!(accepts("text/html, */*;q=0.1", "image/png"));
+        assert!(accepts("image/*", "image/png"));
+        assert!(!accepts("application/json", "text/html"));
     }
 }

@@ -1,5 +1,7 @@
 //! Every "no" of this node, and the answer it becomes: one table.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use metrics::counter;
@@ -70,7 +72,18 @@ pub enum ServeError {
     Failed(String),
     /// Everybody who could be tried is full.
     #[error("every orchestrator that could serve this is full")]
-    Full,
+    Full(Option<Duration>),
+    /// Too little is left of what could serve it.
+    #[error(
+        "more than half of what could serve this is down, and the rest is kept for others; try again in a few seconds"
+    )]
+    Panic,
+    /// The client's deadline is over, or nobody could keep it.
+    #[error("nobody can serve this within the deadline set by Portolan-Deadline")]
+    Deadline,
+    /// The operator does not let clients wish this.
+    #[error("clients of this node may not {0}; ask its operator for policy.clients_may")]
+    WishDenied(&'static str),
     /// The one orchestrator this belongs to did not answer in time.
     #[error("the orchestrator did not answer in time")]
     Silent,
@@ -101,7 +114,13 @@ impl ServeError {
             Self::Ticket(_) => (StatusCode::NOT_FOUND, "ticket", None),
             Self::SessionOver(_) => (StatusCode::NOT_FOUND, "session-over", None),
             Self::Failed(_) => (StatusCode::BAD_GATEWAY, "failed", None),
-            Self::Full => (StatusCode::SERVICE_UNAVAILABLE, "full", Some(2)),
+            Self::Full(wait) => {
+                let seconds = wait.map_or(2, |wait| wait.as_secs_f64().ceil() as u32);
+                (StatusCode::SERVICE_UNAVAILABLE, "full", Some(seconds.max(1)))
+            }
+            Self::Panic => (StatusCode::SERVICE_UNAVAILABLE, "panic", Some(5)),
+            Self::Deadline => (StatusCode::GATEWAY_TIMEOUT, "deadline", None),
+            Self::WishDenied(_) => (StatusCode::FORBIDDEN, "wish-denied", None),
             Self::Silent => (StatusCode::GATEWAY_TIMEOUT, "silent", None),
         }
     }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
-use http_body_util::{BodyExt, Limited};
 use hyper_util::rt::TokioIo;
 use metrics::counter;
 use tokio::task::JoinSet;
@@ -16,11 +15,10 @@ use crate::edge::job::{Job, Work};
 use crate::edge::listen::pace::Busy;
 use crate::edge::refusal::ServeError;
 use crate::edge::rewrite::Rewriter;
-use crate::edge::route::{Attempt, Exchange, Opened, Route};
+use crate::edge::route::{AnswerBody, Attempt, Exchange, Opened, Route};
 use crate::edge::upload::Upload;
 use crate::edge::{Gateway, Place, explain};
 use crate::journal::UsageRecord;
-use crate::livepeer::runner::MAX_ANSWER;
 use crate::session::Entry;
 use crate::session::Reason;
 use crate::session::table::{Opening, Using};
@@ -40,7 +38,7 @@ pub(crate) async fn relay(
     opened: Opened,
 ) -> Result<Response<Body>, ServeError> {
     let Opened { exchange, attempt } = opened;
-    let status = exchange.response.status();
+    let status = exchange.status();
     let timing = timing(&job, &exchange);
     let session = within(gateway, &job, &route, status);
     let note = Note(Some(Noted {
@@ -70,11 +68,18 @@ pub(crate) async fn relay(
 
 /// Streams an answer through, watched.
 fn stream(exchange: Exchange, mut note: Note) -> Response<Body> {
-    let Exchange { response, lease, .. } = exchange;
-    let (mut parts, body) = response.into_parts();
+    let Exchange { head: mut parts, body, lease, .. } = exchange;
     clean(&mut parts.headers);
-    note.with(|it| it.lease = Some(lease));
-    Response::from_parts(parts, Body::watched(body, Box::new(note)))
+    match body {
+        AnswerBody::Stream(body) => {
+            note.with(|it| it.lease = Some(lease));
+            Response::from_parts(parts, Body::watched(body, Box::new(note)))
+        }
+        AnswerBody::Whole(body) => {
+            lease.put_back(clock::now());
+            respond(parts, body, note)
+        }
+    }
 }
 
 /// Reads a reservation, opens its session, and hands out URLs of this mesh.
@@ -144,11 +149,11 @@ fn switch(
 ) -> Result<Response<Body>, ServeError> {
     let refused = || ServeError::BadRequest("this request did not ask for an upgrade".to_owned());
     let client = job.upgrade.take().ok_or_else(refused)?;
-    let Exchange { mut response, lease, .. } = exchange;
-    let upstream = hyper::upgrade::on(&mut response);
+    let Exchange { head, lease, .. } = exchange;
     let mut passed = Response::new(Body::Empty);
     *passed.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *passed.headers_mut() = response.headers().clone();
+    *passed.headers_mut() = head.headers.clone();
+    let upstream = hyper::upgrade::on(Response::from_parts(head, ()));
     gateway.upgrades.run(async move {
         // The connection is the stream's now; its place stays taken until the end.
         let _lease = lease;
@@ -169,23 +174,17 @@ fn switch(
 
 /// Reads a short answer whole; its connection is then free.
 async fn whole(
-    exchange: Exchange,
+    mut exchange: Exchange,
     note: &mut Note,
 ) -> Result<(http::response::Parts, Bytes), ServeError> {
-    let Exchange { response, lease, .. } = exchange;
-    let (mut parts, body) = response.into_parts();
-    let read = tokio::time::timeout(SHORT_ANSWER, Limited::new(body, MAX_ANSWER).collect()).await;
-    let failed = |said: String| ServeError::Failed(said);
-    let body = match read {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(broken)) => {
-            note.end(End::Cut);
-            return Err(failed(format!("its answer broke off: {broken}")));
-        }
-        Err(_elapsed) => {
-            note.end(End::Cut);
-            return Err(failed(format!("its answer did not end within {SHORT_ANSWER:?}")));
-        }
+    if let Err(said) = exchange.read_whole().await {
+        note.end(End::Cut);
+        return Err(ServeError::Failed(said));
+    }
+    let Exchange { head: mut parts, body, lease, .. } = exchange;
+    let AnswerBody::Whole(body) = body else {
+        note.end(End::Cut);
+        return Err(ServeError::Failed("its answer was not read".to_owned()));
     };
     lease.put_back(clock::now());
     clean(&mut parts.headers);
@@ -241,7 +240,7 @@ fn adopt(gateway: &Gateway, job: &Job, route: &Route, ticket: &Ticket) -> Arc<En
     )
 }
 
-fn rewriter<'a>(gateway: &'a Gateway, job: &'a Job, route: &'a Route) -> Rewriter<'a> {
+pub(crate) fn rewriter<'a>(gateway: &'a Gateway, job: &'a Job, route: &'a Route) -> Rewriter<'a> {
     Rewriter {
         key: &gateway.key,
         base: &job.visit.base,
@@ -482,8 +481,6 @@ impl Upgrades {
     }
 }
 
-/// How long a short answer may take after its head.
-const SHORT_ANSWER: Duration = Duration::from_secs(10);
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const NODE: HeaderName = HeaderName::from_static("portolan-node");
 const ORCHESTRATOR: HeaderName = HeaderName::from_static("portolan-orchestrator");

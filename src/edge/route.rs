@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
-use hyper::body::Incoming;
+use bytes::Bytes;
+use http::StatusCode;
+use http::response::Parts;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body as _, Incoming, SizeHint};
 
 use crate::clock;
 use crate::edge::refusal::ServeError;
 use crate::edge::upload::Upload;
+use crate::livepeer::runner::MAX_ANSWER;
 use crate::upstream::Lease;
 use crate::view::outcome::{Gauge, Outcome};
 use crate::view::row::{Row, Standing};
@@ -36,8 +40,10 @@ pub struct Opened {
 /// A request sent and the head of its answer.
 #[derive(Debug)]
 pub struct Exchange {
-    /// The answer.
-    pub response: Response<Incoming>,
+    /// The answer's head.
+    pub head: Parts,
+    /// Its body.
+    pub body: AnswerBody,
     /// The connection it comes over.
     pub lease: Lease,
     /// What connecting took; next to nothing on a warm connection.
@@ -48,6 +54,45 @@ pub struct Exchange {
     pub upload: Upload,
 }
 
+/// An answer's body.
+#[derive(Debug)]
+pub enum AnswerBody {
+    /// As it comes.
+    Stream(Incoming),
+    /// All of it, read already.
+    Whole(Bytes),
+}
+
+impl AnswerBody {
+    /// Returns what is known of its length.
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Stream(body) => body.size_hint(),
+            Self::Whole(body) => SizeHint::with_exact(body.len() as u64),
+        }
+    }
+}
+
+impl Exchange {
+    /// Returns the answer's status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.head.status
+    }
+
+    /// Reads a short answer whole; says what was wrong when it does not come.
+    pub(crate) async fn read_whole(&mut self) -> Result<(), String> {
+        let AnswerBody::Stream(body) = &mut self.body else { return Ok(()) };
+        let read = Limited::new(body, MAX_ANSWER).collect();
+        let body = match tokio::time::timeout(SHORT_ANSWER, read).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(broken)) => return Err(format!("its answer broke off: {broken}")),
+            Err(_elapsed) => return Err(format!("its answer did not end within {SHORT_ANSWER:?}")),
+        };
+        self.body = AnswerBody::Whole(body);
+        Ok(())
+    }
+}
+
 /// Why an orchestrator did not serve a request. The client saw nothing of it.
 #[derive(Debug, thiserror::Error)]
 #[error("{said}")]
@@ -56,6 +101,10 @@ pub struct Refusal {
     pub why: Why,
     /// Whether the request, or a part of it, may have been processed.
     pub processed: bool,
+    /// Whether any of it was sent: then it costs of the retry budget.
+    pub sent: bool,
+    /// How long the orchestrator asks to be left alone.
+    pub retry_after: Option<Duration>,
     /// What happened, for people.
     pub said: String,
 }
@@ -67,6 +116,8 @@ pub enum Why {
     Full,
     /// It is broken, or cannot be reached.
     Broken,
+    /// It is broken in a way that will not heal soon.
+    Lasting,
     /// It did not answer in time.
     Silent,
     /// It does not offer that any more.
@@ -81,6 +132,7 @@ impl Why {
         match self {
             Self::Full => "full",
             Self::Broken => "broken",
+            Self::Lasting => "lasting",
             Self::Silent => "silent",
             Self::Stale => "stale",
             Self::Client(_) => "client",
@@ -156,13 +208,16 @@ impl Drop for Attempt {
 
 impl Refusal {
     pub(crate) fn unprocessed(why: Why, said: &str) -> Self {
-        Self { why, processed: false, said: said.to_owned() }
+        Self { why, processed: false, sent: false, retry_after: None, said: said.to_owned() }
     }
 
     pub(crate) fn client(error: ServeError) -> Self {
-        Self { said: error.to_string(), why: Why::Client(error), processed: false }
+        let said = error.to_string();
+        Self { said, why: Why::Client(error), processed: false, sent: false, retry_after: None }
     }
 }
 
+/// How long a short answer may take after its head.
+pub(crate) const SHORT_ANSWER: Duration = Duration::from_secs(10);
 /// A wait is long from here on, or from five times the usual answer's delay.
 const LONG_WAIT: Duration = Duration::from_secs(3);

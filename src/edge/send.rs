@@ -9,7 +9,7 @@ use crate::clock;
 use crate::edge::Gateway;
 use crate::edge::job::Job;
 use crate::edge::refusal::ServeError;
-use crate::edge::route::{Attempt, Exchange, Refusal, Route, Why};
+use crate::edge::route::{AnswerBody, Attempt, Exchange, Refusal, Route, Why};
 use crate::edge::upload::{Upload, Waited};
 use crate::upstream::{Body, Break, ConnectError, Lease, SendError};
 use crate::view::Row;
@@ -26,11 +26,11 @@ impl Gateway {
         let mut lease = self.lease(row).await?;
         let connecting = clock::now().saturating_duration_since(started);
         // Only now, with somebody there to take it, is the body touched.
-        let body = job.body_to_send(job.visit.params.replay_max).await.map_err(Refusal::client)?;
+        let body = job.body_to_send(&self.replays).await.map_err(Refusal::client)?;
         let (body, upload) = Upload::watch(body, clock::now());
         attempt.await_answer(&upload);
         let mut request = request(route, job, body)?;
-        let patience = job.patience();
+        let patience = job.patience(clock::now());
         let began = clock::now();
         let (response, lease) = loop {
             // Patience is counted here, where it is known whose turn it is.
@@ -48,7 +48,8 @@ impl Gateway {
                 }
                 Err(broken @ SendError::Broken(Break { sent: processed, .. })) => {
                     let said = broken.to_string();
-                    return Err(Refusal { why: Why::Broken, processed, said });
+                    let why = Why::Broken;
+                    return Err(Refusal { why, processed, sent: true, retry_after: None, said });
                 }
                 Err(SendError::Silent(_)) => {
                     return Err(in_vain(&Waited::ForAnswer(patience)));
@@ -56,20 +57,21 @@ impl Gateway {
             }
         };
         let waiting = upload.since_end(began);
-        Ok(Exchange { response, lease, connecting, waiting, upload })
+        let (head, body) = response.into_parts();
+        let body = AnswerBody::Stream(body);
+        Ok(Exchange { head, body, lease, connecting, waiting, upload })
     }
 
     async fn lease(&self, row: &Row) -> Result<Lease, Refusal> {
         let leased = self.shared.upstream.lease(row.id, &row.uri, &row.gauge).await;
         leased.map_err(|error| {
-            let why = match error {
+            let why = match &error {
                 ConnectError::Full(_) => Why::Full,
                 ConnectError::Silent(_) => Why::Silent,
-                ConnectError::Refused(_)
-                | ConnectError::Tls(_)
-                | ConnectError::Denied(_)
-                | ConnectError::Pin
-                | ConnectError::Http(_) => Why::Broken,
+                ConnectError::Denied(_) | ConnectError::Pin => Why::Lasting,
+                ConnectError::Refused(_) | ConnectError::Tls(_) | ConnectError::Http(_) => {
+                    Why::Broken
+                }
             };
             Refusal::unprocessed(why, &error.to_string())
         })
@@ -94,7 +96,8 @@ fn in_vain(waited: &Waited) -> Refusal {
     match waited {
         Waited::ForClient(_) => Refusal::client(ServeError::Body(waited.to_string())),
         Waited::ForAnswer(_) => {
-            Refusal { why: Why::Silent, processed: true, said: waited.to_string() }
+            let said = waited.to_string();
+            Refusal { why: Why::Silent, processed: true, sent: true, retry_after: None, said }
         }
     }
 }

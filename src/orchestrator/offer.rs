@@ -152,6 +152,11 @@ impl Offers {
         }
     }
 
+    /// Takes other knobs; they show with the next answer of the orchestrator.
+    pub fn handle_params(&mut self, params: Params) {
+        self.params = params;
+    }
+
     /// Returns the places others use, as last advertised.
     pub fn others(&self) -> u32 {
         self.offers.iter().fold(0, |sum, it| sum.saturating_add(it.others))

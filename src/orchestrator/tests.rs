@@ -16,6 +16,7 @@ fn params() -> Params {
             longest: Duration::from_secs(300),
         },
         slow_start: Duration::from_secs(30),
+        weight_wait: Duration::ZERO,
         offers: offer::Params {
             capacity: 8,
             session: Duration::from_secs(60),
@@ -37,6 +38,7 @@ fn fresh() -> (Instant, Orchestrator) {
         point: Some(point(10.0)),
         region: 0,
         country: None,
+        weight_permille: 1000,
     };
     (now, Orchestrator::new(now, params(), declared, point(0.0), Arc::default(), 7))
 }

@@ -71,6 +71,8 @@ pub struct Ask<'a> {
     pub gpus: &'a [String],
     /// What it may use.
     pub rules: &'a Rules,
+    /// Whether suspensions are overlooked, as in a panic.
+    pub overlook: bool,
     /// Who was tried already for this request.
     pub tried: &'a [OrchestratorId],
     /// Where its session runs now, when there is one.

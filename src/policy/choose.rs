@@ -10,7 +10,7 @@ use crate::score::{Evidence, Inputs, Terms};
 use crate::unit::Micros;
 use crate::view::outcome::Gauge;
 use crate::view::row::{Offer, Path, Prior, Row};
-use crate::view::{Member, Pending, View};
+use crate::view::{Member, Pending, Resting, View};
 
 /// A choice and everything it looked at.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ pub enum Verdict {
 }
 
 /// Why nobody was chosen.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error("no orchestrator may serve this: {}", describe(.excluded))]
 pub struct NoRoute {
     /// How many were out for each reason, most frequent first.
@@ -103,6 +103,8 @@ pub struct Live {
     pub warm: bool,
     /// Whether the one place of a probation is taken.
     pub probing: bool,
+    /// Until when it asked to be left alone.
+    pub resting: Resting,
 }
 
 impl From<&Gauge> for Live {
@@ -113,7 +115,21 @@ impl From<&Gauge> for Live {
             pending: gauge.pending(),
             warm: gauge.warm() > 0,
             probing: gauge.is_probing(),
+            resting: gauge.resting(),
         }
+    }
+}
+
+impl NoRoute {
+    /// Tells whether somebody was out for `reason`.
+    pub fn has(&self, reason: Exclusion) -> bool {
+        self.excluded.iter().any(|(it, _count)| *it == reason)
+    }
+
+    /// Tells whether all who were not tried yet were out for `reason`.
+    pub fn is_all(&self, reason: Exclusion) -> bool {
+        let others = self.excluded.iter().filter(|(it, _count)| *it != Exclusion::Tried);
+        self.has(reason) && others.into_iter().all(|(it, _count)| *it == reason)
     }
 }
 
@@ -339,7 +355,7 @@ pub(crate) fn judge(
     now: Instant,
 ) -> Result<Inputs, Exclusion> {
     let live = live(&row.gauge);
-    if let Some(reason) = exclusion(row, offer, ask, live.probing) {
+    if let Some(reason) = exclusion(row, offer, ask, live, now) {
         return Err(reason);
     }
     let inputs = row.inputs(offer, &path(row, live, ask, now), now, prior);

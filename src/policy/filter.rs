@@ -1,6 +1,9 @@
 //! Who is out, and why: the hard rules, each explained.
 
+use std::time::Instant;
+
 use crate::policy::ask::{Ask, PathKind};
+use crate::policy::choose::Live;
 use crate::view::row::{Offer, Row, Standing};
 
 /// Why a candidate may not serve a request.
@@ -15,6 +18,8 @@ pub enum Exclusion {
     Suspended,
     /// It is being tried again and the one place is taken.
     ProbationTaken,
+    /// It asked to be left alone for a while.
+    Resting,
     /// It takes nothing new.
     Draining,
     /// Work is given to it the other way (persistent or single-shot).
@@ -39,18 +44,26 @@ pub enum Exclusion {
 
 /// Returns why `offer` of `row` may not serve `ask`, or `None` when it may.
 #[inline]
-pub fn exclusion(row: &Row, offer: &Offer, ask: &Ask<'_>, probing: bool) -> Option<Exclusion> {
+pub fn exclusion(
+    row: &Row,
+    offer: &Offer,
+    ask: &Ask<'_>,
+    live: Live,
+    now: Instant,
+) -> Option<Exclusion> {
     let standing = match row.standing {
         Standing::Ready => None,
         Standing::Unknown => Some(Exclusion::Unchecked),
+        Standing::Suspended | Standing::Probation if ask.overlook => None,
         Standing::Suspended => Some(Exclusion::Suspended),
-        Standing::Probation => probing.then_some(Exclusion::ProbationTaken),
+        Standing::Probation => live.probing.then_some(Exclusion::ProbationTaken),
         Standing::Draining => Some(Exclusion::Draining),
     };
     if ask.tried.contains(&row.id) {
         return Some(Exclusion::Tried);
     }
-    standing.or_else(|| wanted(offer, ask)).or_else(|| allowed(row, offer, ask))
+    let resting = || live.resting.left(now).map(|_left| Exclusion::Resting);
+    standing.or_else(resting).or_else(|| wanted(offer, ask)).or_else(|| allowed(row, offer, ask))
 }
 
 fn wanted(offer: &Offer, ask: &Ask<'_>) -> Option<Exclusion> {

@@ -4,10 +4,11 @@
 //! and one slot of a ring, whatever the load.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::unit::Micros;
 use crate::view::promise::{Pending, Promises};
+use crate::view::rest::{Rest, Resting};
 
 /// What the request path counts for one orchestrator.
 #[derive(Debug, Default)]
@@ -23,6 +24,7 @@ pub struct Gauge {
     next: AtomicU32,
     times: Times,
     promises: Promises,
+    rest: Rest,
 }
 
 #[derive(Debug)]
@@ -49,6 +51,9 @@ pub enum Outcome {
     Full,
     /// Broken: refused, reset, silent, or an answer of the 5xx kind.
     Failed,
+    /// Broken in a way that no moment heals: a name that leads nowhere, a certificate that is
+    /// not its own. Counts as so many failures in a row that it is put aside.
+    Lasting,
     /// Neither its fault nor its merit: the client's error, or the client went away.
     Neutral,
 }
@@ -71,6 +76,21 @@ pub struct Drained {
 impl Gauge {
     /// Service times kept between two drains; more are forgotten, oldest first.
     pub const RING: usize = 64;
+
+    /// What a failure that will not heal counts as: the failures in a row that suspend, by
+    /// default.
+    const LASTING: u32 = 5;
+
+    /// Leaves it alone for `wait`, as it asked.
+    pub fn rest(&self, now: Instant, wait: Duration) {
+        self.rest.take(now, wait);
+    }
+
+    /// Returns until when it is to be left alone.
+    #[inline]
+    pub fn resting(&self) -> Resting {
+        self.rest.read()
+    }
 
     /// Counts an attempt in; returns what is in flight with it.
     pub fn begin(&self) -> u32 {
@@ -98,6 +118,9 @@ impl Gauge {
             }
             Outcome::Failed => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
+            }
+            Outcome::Lasting => {
+                self.failures.fetch_add(Self::LASTING, Ordering::Relaxed);
             }
             Outcome::Neutral => {}
         }

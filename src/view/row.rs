@@ -37,6 +37,8 @@ pub struct Row {
     pub reach: i16,
     /// Decayed outcomes of requests and checks, own and told.
     pub outcomes: Outcomes,
+    /// What its weight costs, as time: nothing for the best-weighed.
+    pub weight: Micros,
     /// Whether it may be chosen.
     pub standing: Standing,
     /// When it last answered a check of this node.
@@ -86,6 +88,7 @@ impl Row {
             outcome_age_ms: age_ms(self.outcomes.at),
             fleet: prior.failing,
             price_us: whole(u128::from(offer.price.0)),
+            weight_us: whole(u128::from(self.weight.0)),
             switch_us: path.switch_us,
         }
     }

@@ -65,6 +65,7 @@ pub(crate) fn row(atlas: &Atlas, number: u32, region: u8, capabilities: &[Capabi
         standing: Standing::Ready,
         checked_at: Some(now),
         last_failure: None,
+        weight: Micros::ZERO,
         offers: capabilities.iter().map(offer).collect(),
         gauge: Arc::default(),
     }

@@ -101,6 +101,7 @@ fn row(atlas: &Atlas, now: Instant, number: usize, draws: &mut Draws) -> Row {
         standing: Standing::Ready,
         checked_at: Some(now),
         last_failure: None,
+        weight: Micros::ZERO,
         offers,
         gauge: Arc::default(),
     }
@@ -159,6 +160,7 @@ pub(crate) fn ask<'a>(caller: &'a Caller, rules: &'a Rules, path: PathKind) -> A
         variant: None,
         gpus: &[],
         rules,
+        overlook: false,
         tried: &[],
         running: None,
         deadline: None,

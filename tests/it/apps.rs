@@ -71,7 +71,7 @@ async fn a_single_shot_call_tells_what_was_decided_and_why() {
 }
 
 /// Reads until `wanted` has come.
-async fn read_until(tcp: &mut TcpStream, wanted: &str) -> String {
+pub(crate) async fn read_until(tcp: &mut TcpStream, wanted: &str) -> String {
     let mut all = Vec::new();
     let read = async {
         while !String::from_utf8_lossy(&all).contains(wanted) {

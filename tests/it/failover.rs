@@ -114,7 +114,7 @@ async fn work_that_may_be_repeated_is() {
 async fn a_body_too_long_to_be_held_is_sent_once() {
     let (node, orchs) = two().await;
     orchs[0].set("fail", "reset-before-head").await;
-    let long = "x".repeat(200_000);
+    let long = "x".repeat(600_000);
     let mut request = post(ONCE, &long);
     request.headers_mut().insert("idempotency-key", "1".parse().unwrap());
     node.send(request).await.refused(502);

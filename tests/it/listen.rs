@@ -19,19 +19,36 @@ use tokio_rustls::client::TlsStream;
 
 use crate::node::{Answer, Node, ONCE, Orch, Setup, params, whole};
 
-/// A certificate of its own, and whoever trusts it.
+/// An authority, a certificate of it, and whoever trusts it.
+#[derive(Clone)]
 pub(crate) struct Trusted {
     pub(crate) cert: String,
     pub(crate) key: String,
     root: CertificateDer<'static>,
+    authority: Arc<rcgen::Issuer<'static, rcgen::KeyPair>>,
+    names: Vec<String>,
 }
 
 impl Trusted {
     pub(crate) fn new(names: &[&str]) -> Self {
-        let key = rcgen::KeyPair::generate().unwrap();
+        let mut root = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let root_key = rcgen::KeyPair::generate().unwrap();
+        let made = root.self_signed(&root_key).unwrap();
         let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
-        let made = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
-        Self { cert: made.pem(), key: key.serialize_pem(), root: made.der().clone() }
+        let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        let authority = Arc::new(rcgen::Issuer::new(root, root_key));
+        let root = made.der().clone();
+        let mut trusted = Self { cert: String::new(), key, root, authority, names };
+        trusted.cert = trusted.again();
+        trusted
+    }
+
+    /// Makes another certificate for the same key.
+    pub(crate) fn again(&self) -> String {
+        let key = rcgen::KeyPair::from_pem(&self.key).unwrap();
+        let params = rcgen::CertificateParams::new(self.names.clone()).unwrap();
+        params.signed_by(&key, &self.authority).unwrap().pem()
     }
 
     /// Connects to `at` as a client that asks for `name` and speaks `protocols`.

@@ -14,6 +14,8 @@ mod journal;
 mod listen;
 mod node;
 mod paid;
+mod policies;
+mod reload;
 mod scale;
 mod sessions;
 mod steering;

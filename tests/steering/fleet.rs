@@ -114,6 +114,7 @@ impl Mesh {
             standing: Standing::Ready,
             checked_at: Some(self.now),
             last_failure: None,
+            weight: Micros::ZERO,
             offers: [offer].into(),
             gauge: Arc::default(),
         })

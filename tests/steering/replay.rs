@@ -259,6 +259,7 @@ fn ask<'a>(caller: &'a Caller, rules: &'a Rules, path: PathKind) -> Ask<'a> {
         variant: None,
         gpus: &[],
         rules,
+        overlook: false,
         tried: &[],
         running: None,
         deadline: None,

@@ -73,7 +73,7 @@ impl State {
         // The counters go on where they were: requests hold guards on them.
         let gauge = view.orchestrator(id).map(|(_slot, row)| Arc::clone(&row.gauge));
         let args = Args {
-            params: self.args.orchestrator,
+            params: self.args.named.load().orchestrator,
             check_timeout: self.args.check_timeout,
             declared: self.declared(named),
             home: view.atlas.points[usize::from(view.atlas.home)],
@@ -170,6 +170,7 @@ impl State {
             point: None,
             country: None,
             operator: Some(parent.uri.clone()),
+            weight_permille: parent.weight_permille,
         };
         let named = uris.into_iter().map(named).collect();
         self.machine.handle_source(now, Source::Instance(id), named);
@@ -217,6 +218,7 @@ impl State {
             point,
             region: number.or(nearest).unwrap_or(view.atlas.home),
             country: named.country.or_else(|| region.map(|it| it.country)),
+            weight_permille: named.weight_permille.unwrap_or(1000),
         }
     }
 }

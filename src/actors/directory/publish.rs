@@ -76,10 +76,11 @@ impl State {
     /// until their source is read again and says otherwise.
     pub(super) fn take_over(&mut self, now: Instant) {
         let view = self.args.shared.view.load_full();
+        let configured = self.args.named.load_full();
         let mut fetched: Vec<Named> = Vec::new();
         let mut instances: BTreeMap<OrchestratorId, Vec<Named>> = BTreeMap::new();
         for (_slot, row) in view.rows() {
-            if self.args.listed.iter().any(|named| named.uri == row.uri) {
+            if configured.listed.iter().any(|named| named.uri == row.uri) {
                 continue;
             }
             let operator = row.operator.parse::<ServiceUri>().ok();
@@ -90,18 +91,19 @@ impl State {
                 point: row.point,
                 country: row.country,
                 operator: parent.clone(),
+                weight_permille: None,
             };
             match parent {
                 Some(parent) => {
                     instances.entry(OrchestratorId::of(&parent)).or_default().push(named);
                 }
-                None if self.args.fetched.is_empty() => {
+                None if configured.fetched.is_empty() => {
                     self.changes.insert(row.id, None);
                 }
                 None => fetched.push(named),
             }
         }
-        if let Some(first) = self.args.fetched.first() {
+        if let Some(first) = configured.fetched.first() {
             self.machine.handle_source(now, Source::Fetched(first.url.clone()), fetched);
         }
         for (parent, named) in instances {

@@ -30,6 +30,13 @@ pub enum Source {
     SelfSigned(Vec<String>),
 }
 
+impl Source {
+    /// Tells whether it is read from files, which may change.
+    pub fn is_file(&self) -> bool {
+        matches!(self, Self::Files { .. })
+    }
+}
+
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {

@@ -20,6 +20,7 @@ fn listed(view: &View, now: Instant, draw: u64) -> Vec<Member> {
         variant: None,
         gpus: &[],
         rules: &rules,
+        overlook: false,
         tried: &[],
         running: None,
         deadline: None,
