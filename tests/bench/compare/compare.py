@@ -75,7 +75,7 @@ def rounds(r, report, case, relays, n, drive, bar=None):
         report.found(case, f"{name}: CPU us a request", *interval(spent[name]))
         quiet = [it for it in rates[name] if it[2] > IDLE_MIN]
         share = statistics.median(it[2] for it in rates[name])
-        if len(quiet) * 2 > n and quiet[0][1] is not None:
+        if len(quiet) * 2 > n and all(it[1] is not None for it in quiet):
             rate, p99 = (statistics.median(it[at] for it in quiet) for at in (0, 1))
             report.found(case, f"{name}: requests/s", rate, load_core_idle=share)
             report.found(case, f"{name}: p99 ms", p99, load_core_idle=share)
@@ -124,11 +124,9 @@ def stream(r, report, streams):
     report.say("\nServer-sent events, 100 in 10 ms steps (stream)")
     paths = {"direct": (rig.ORIGINS[0], "/stream")}
     for name in ALL:
-        paths[name] = (f"127.0.0.1:{rig.PORTS[name][0]}", rig.STREAM)
-    # Only Portolan's own path leads its client to the origin's stream.
-    paths = {name: paths[name] for name in ("direct", "portolan")}
-    for name in ("haproxy", "nginx", "relay"):
-        paths[name] = (f"127.0.0.1:{rig.PORTS[name][0]}", "/stream")
+        # Only a node has a path of its own for an orchestrator's app.
+        path = rig.STREAM if name == "portolan" else "/stream"
+        paths[name] = (f"127.0.0.1:{rig.PORTS[name][0]}", path)
     seen = {name: {"first_us": [], "later_us": []} for name in paths}
     for _ in range(3):
         for name, (address, path) in paths.items():
@@ -157,6 +155,10 @@ def counted(report, quick):
         found = instructions.count(name, 1000 if quick else 3000)
         bar = 48_000 if name == "portolan" else None
         report.found("instructions", f"{name}: instructions", found["each"], bar=bar, noisy=False)
+        if name == "portolan":
+            # The bar is where this is to get; this is what no change may go above.
+            report.found("instructions", "portolan: no more than now", found["each"],
+                         bar=INSTRUCTIONS_MAX, noisy=False)
         if found["clock"] >= 1:
             report.found("instructions", f"{name}: left out, as they go by the clock", found["clock"])
 
@@ -170,6 +172,8 @@ def profiled(report):
             report.found(f"profile-{name}", part, each)
 
 
+# A twentieth above what a request takes now: it rises only with a commit that says why.
+INSTRUCTIONS_MAX = 100_000
 CASES = ("small", "upload", "tls", "idle", "stream", "instructions")
 
 
@@ -178,8 +182,8 @@ def main():
     asked.add_argument("--json", action="store_true", help="lines of JSON instead of a table")
     asked.add_argument("--quick", action="store_true", help="3 short rounds: a look, no verdict")
     asked.add_argument("--only", choices=CASES, help="one case")
-    asked.add_argument("--check", nargs="?", const="all", choices=("all", "instructions"),
-                       help="exit 1 when a bar is missed")
+    asked.add_argument("--check", nargs="?", const="all", choices=("all", "now"),
+                       help="exit 1 when a bar is missed, or only that of today's instructions")
     asked.add_argument("--profile", action="store_true", help="where a request's time goes")
     args = asked.parse_args()
     report = Report(args.json)
@@ -192,7 +196,7 @@ def main():
     if "instructions" in chosen:
         counted(report, args.quick)
     judged = {None: [], "all": report.missed,
-              "instructions": [it for it in report.missed if it[0].startswith("instructions")]}
+              "now": [it for it in report.missed if it[0].endswith("no more than now")]}
     for what, _noisy in judged[args.check]:
         print(f"bench: missed: {what}", file=sys.stderr)
     return sys.exit(1 if judged[args.check] else 0)
