@@ -28,7 +28,9 @@ pub async fn serve_clients(
         let gateway = Arc::clone(&gateway);
         service_fn(move |request: Request<Incoming>| {
             let (gateway, arrival) = (Arc::clone(&gateway), Arc::clone(&arrival));
-            async move { Ok::<_, Infallible>(enter::answer(gateway, arrival, request).await) }
+            // Boxed, or every idle connection keeps room for a request under way.
+            let answer = Box::pin(enter::answer(gateway, arrival, request));
+            async move { Ok::<_, Infallible>(answer.await) }
         })
     })
     .await;

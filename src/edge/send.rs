@@ -3,8 +3,6 @@
 //! Whose fault a silence is depends on who was to speak: while the client's body is still on
 //! its way, the orchestrator owes nothing.
 
-use std::time::Duration;
-
 use http::{Request, header};
 
 use crate::clock;
@@ -35,7 +33,8 @@ impl Gateway {
         let patience = job.patience(clock::now());
         let began = clock::now();
         let (response, lease) = loop {
-            let sent = upload.outlast(lease.send(request, NOT_HERE), patience).await;
+            // Patience is counted here, where it is known whose turn it is.
+            let sent = upload.outlast(lease.send(request, None), patience).await;
             match sent.map_err(|waited| in_vain(&waited))? {
                 Ok(answered) => break answered,
                 // An idle connection died as it was taken; the request is whole.
@@ -105,6 +104,3 @@ fn in_vain(waited: &Waited) -> Refusal {
         }
     }
 }
-
-/// Patience is counted here, where it is known whose turn it is.
-const NOT_HERE: Duration = Duration::from_secs(24 * 3600);

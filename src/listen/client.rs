@@ -120,8 +120,9 @@ async fn http1<S, B>(
     let served = http1::Builder::new()
         // Heads are timed where their first byte is seen.
         .header_read_timeout(None)
-        .max_headers(LIMITS.fields_max)
-        .max_buf_size(LIMITS.head_max)
+        // The screen bounds heads. A limit on fields here, even the same, makes the library
+        // read each head into fresh memory; and its buffers bound the steps of a body.
+        .max_buf_size(STEP)
         .serve_connection(io, service)
         .with_upgrades();
     until_stopped(served, connection, patience, stop, |it| it.graceful_shutdown()).await;
@@ -194,6 +195,8 @@ fn note_end(ended: hyper::Result<()>) {
     }
 }
 
+/// Bytes of a body moved at once.
+const STEP: usize = 256 * 1024;
 /// Streams a client may have open: what browsers and gRPC clients ask for.
 const STREAMS_MAX: u32 = 100;
 /// What a client may send ahead on one stream,
