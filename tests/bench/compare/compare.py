@@ -217,7 +217,7 @@ def measure(report, chosen, n, seconds, quick):
         if "tls" in chosen:
             tls(r, report, n, seconds)
         if "stream" in chosen:
-            stream(r, report, 2 if quick else 5)
+            stream(r, report, 1 if quick else 3)
         if "idle" in chosen:
             idle(r, report, quick)
 
