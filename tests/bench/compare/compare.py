@@ -7,6 +7,7 @@ request is compared round by round, so that what disturbs a round disturbs all o
 import argparse
 import json
 import math
+import signal
 import statistics
 import sys
 
@@ -188,6 +189,8 @@ def main():
                        help="exit 1 when a bar is missed, or only that of today's instructions")
     asked.add_argument("--profile", action="store_true", help="where a request's time goes")
     args = asked.parse_args()
+    # Whoever ends this ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: told to stop"))
     report = Report(args.json)
     if args.profile:
         return profiled(report)
@@ -217,7 +220,7 @@ def measure(report, chosen, n, seconds, quick):
         if "tls" in chosen:
             tls(r, report, n, seconds)
         if "stream" in chosen:
-            stream(r, report, 2 if quick else 5)
+            stream(r, report, 1 if quick else 3)
         if "idle" in chosen:
             idle(r, report, quick)
 
