@@ -158,6 +158,12 @@ impl Upstream {
             return Err(ConnectError::Full(self.params.connections_max));
         }
         let place = place(&origin);
+        // Boxed, or every request keeps room for a handshake.
+        Box::pin(self.connect(uri, place)).await
+    }
+
+    /// Makes a connection in `place`.
+    async fn connect(&self, uri: &ServiceUri, place: Place) -> Result<Lease, ConnectError> {
         let io = self.dialer.dial(uri, connect::Protocol::Http1).await?.io;
         let handshake = hyper::client::conn::http1::Builder::new()
             .max_buf_size(BUFFER)

@@ -19,7 +19,7 @@ use crate::edge::refusal::{ServeError, json};
 use crate::edge::relay::{clean, remove};
 use crate::edge::slug::Slug;
 use crate::edge::visit::Visit;
-use crate::edge::wishes::{self, Wishes};
+use crate::edge::wishes::Wishes;
 use crate::edge::{Gateway, discover};
 use crate::id::{BadSessionId, OrchestratorId, SessionId};
 use crate::livepeer::bind;
@@ -103,7 +103,7 @@ pub(crate) async fn job(
     mut request: Request<Incoming>,
 ) -> Result<Job, ServeError> {
     if request.uri().path() == "/refresh-payment" {
-        return refresh(gateway, visit, request).await;
+        return Box::pin(refresh(gateway, visit, request)).await;
     }
     let wishes = Wishes::read(request.headers(), visit.params.clients_may)?;
     let binding = bind::read(request.headers())?;
@@ -246,9 +246,9 @@ fn leaves(rest: &str) -> bool {
 fn scrub(headers: &mut HeaderMap, visit: &Visit) {
     clean(headers);
     remove(headers, is_not_passed);
-    let state = headers.get("tracestate").map(|it| passable_state(it.as_bytes()).is_some());
+    let state = headers.get(TRACESTATE).map(|it| passable_state(it.as_bytes()).is_some());
     if state == Some(false) {
-        headers.remove("tracestate");
+        headers.remove(TRACESTATE);
     }
     if let Ok(value) = HeaderValue::from_bytes(&visit.trace.header()) {
         headers.insert(TRACEPARENT, value);
@@ -269,10 +269,10 @@ fn is_not_passed(name: &str) -> bool {
             | "true-client-ip"
             | "portolan-client-ip"
             | "portolan-explain"
-            | wishes::PREFER
-            | wishes::EXCLUDE
-            | wishes::DEADLINE
-            | wishes::AFFINITY
+            | "portolan-prefer"
+            | "portolan-exclude"
+            | "portolan-deadline"
+            | "portolan-affinity"
             | "livepeer-runner-route"
             | "livepeer-session-id"
             | "livepeer-session-token"
@@ -297,6 +297,7 @@ impl Work {
 /// A request for payment parameters is a line of JSON.
 const REFRESH_MAX: usize = 4 * 1024;
 const REFRESH_WITHIN: Duration = Duration::from_secs(5);
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use metrics::{Counter, Histogram, counter, histogram};
 use rand::RngExt;
@@ -115,7 +115,7 @@ async fn dispatch(
         trace: trace(&request),
         located: gateway.locate(arrival, request.headers()),
         base: gateway.base(&request, &arrival.connection),
-        explain: request.headers().contains_key("portolan-explain"),
+        explain: request.headers().contains_key(EXPLAIN),
         method: request.method().clone(),
         params: gateway.params.load_full(),
         busy: Some(Arc::new(Busy::begin(&arrival.connection))),
@@ -142,7 +142,7 @@ async fn enter(
             Ok(job) => serve(gateway, job).await,
             Err(error) => Err(error),
         },
-        "grpc" => grpc::answer(request).await,
+        "grpc" => Box::pin(grpc::answer(request)).await,
         _ => Err(ServeError::NoDoor),
     }
 }
@@ -181,7 +181,7 @@ fn refuse(
 /// Continues the client's trace, or begins one.
 fn trace(request: &Request<Incoming>) -> TraceContext {
     let mut rng = rand::rng();
-    let parent = request.headers().get("traceparent").and_then(|it| it.to_str().ok());
+    let parent = request.headers().get(TRACEPARENT).and_then(|it| it.to_str().ok());
     match parent.and_then(|it| it.parse::<TraceContext>().ok()) {
         Some(parent) => parent.child(rng.random()),
         None => TraceContext::new([rng.random(), rng.random()], rng.random()),
@@ -208,6 +208,8 @@ impl Gateway {
     }
 }
 
+const EXPLAIN: HeaderName = HeaderName::from_static("portolan-explain");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Whoever came by TLS once is to come by it always.
 const A_YEAR: HeaderValue = HeaderValue::from_static("max-age=31536000");
 

@@ -1,10 +1,11 @@
 //! One request of the apps door: what it wants, what may still be done with it.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -194,7 +195,7 @@ impl Job {
             // An unpaid reservation that was lost runs out by itself.
             Work::New { mode: Mode::Persistent, bound: None, .. } => true,
             Work::New { .. } => {
-                self.headers.contains_key("idempotency-key") || is_idempotent(&self.visit.method)
+                self.headers.contains_key(IDEMPOTENCY_KEY) || is_idempotent(&self.visit.method)
             }
             Work::Within { .. } | Work::Refresh { .. } => false,
         };
@@ -286,13 +287,21 @@ pub fn says_full(status: StatusCode, body: &[u8]) -> bool {
 
 /// Reads a body of `length` bytes.
 async fn read_whole(stream: Incoming, length: usize) -> Result<Bytes, ServeError> {
-    let whole = Limited::new(stream, length).collect();
-    let whole = tokio::time::timeout(BODY_TIMEOUT, whole).await;
-    let whole = whole.map_err(|_elapsed| ServeError::Body("too slow".to_owned()))?;
+    let mut whole = std::pin::pin!(Limited::new(stream, length).collect());
+    // Most are there with their head, and take no timer.
+    let first = std::future::poll_fn(|context| Poll::Ready(whole.as_mut().poll(context))).await;
+    let whole = match first {
+        Poll::Ready(whole) => whole,
+        Poll::Pending => {
+            let whole = tokio::time::timeout(BODY_TIMEOUT, whole).await;
+            whole.map_err(|_elapsed| ServeError::Body("too slow".to_owned()))?
+        }
+    };
     let whole = whole.map_err(|broken| ServeError::Body(broken.to_string()))?;
     Ok(whole.to_bytes())
 }
 
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// A reservation's body is a few bytes of JSON.
 const RESERVATION_MAX: usize = 64 * 1024;
 /// A call's body that comes more slowly is no upload: a kilobyte a second.

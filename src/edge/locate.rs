@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use crate::address::parse;
 use crate::edge::Gateway;
@@ -69,4 +69,4 @@ impl Gateway {
 }
 
 /// The header with which a caller the configuration allows names a client's address.
-pub const NAMED: &str = "portolan-client-ip";
+pub const NAMED: HeaderName = HeaderName::from_static("portolan-client-ip");

@@ -69,7 +69,7 @@ impl Gateway {
         let overloaded = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
         if overloaded.contains(&status) && elsewhere {
             let retry_after = retry_after(&exchange.head.headers, clock::wall());
-            let body = read_refusal(exchange.body).await;
+            let body = Box::pin(read_refusal(exchange.body)).await;
             let why = if says_full(status, &body) { Why::Full } else { Why::Broken };
             let said = format!("{status}: {}", crate::livepeer::error::message(&body));
             return Err(Refusal { why, processed: false, sent: true, retry_after, said });
@@ -86,7 +86,7 @@ impl Gateway {
         }
         if status.is_success() && *mode == Mode::Persistent {
             // Only a session that can be read is one; whatever else comes, somebody else is asked.
-            exchange.read_whole().await.map_err(broken)?;
+            Box::pin(exchange.read_whole()).await.map_err(broken)?;
             if let AnswerBody::Whole(body) = &exchange.body
                 && elsewhere
                 && rewriter(self, job, route).reserved(body).is_err()

@@ -54,12 +54,14 @@ pub(crate) async fn relay(
     let fresh = matches!(job.work, Work::New { mode: Mode::Persistent, .. }) && status.is_success();
     let mut response = match status {
         StatusCode::SWITCHING_PROTOCOLS => switch(gateway, &mut job, exchange, note)?,
-        StatusCode::PAYMENT_REQUIRED => challenge(gateway, &job, &route, exchange, note).await?,
+        StatusCode::PAYMENT_REQUIRED => {
+            Box::pin(challenge(gateway, &job, &route, exchange, note)).await?
+        }
         // Fresh payment parameters are a challenge that comes as a success.
         StatusCode::OK if matches!(job.work, Work::Refresh { .. }) => {
-            challenge(gateway, &job, &route, exchange, note).await?
+            Box::pin(challenge(gateway, &job, &route, exchange, note)).await?
         }
-        _ if fresh => reserved(gateway, &job, &route, exchange, note).await?,
+        _ if fresh => Box::pin(reserved(gateway, &job, &route, exchange, note)).await?,
         _ => stream(exchange, note),
     };
     mark(gateway, &job, &route, timing, response.headers_mut());

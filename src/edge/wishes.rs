@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use crate::edge::refusal::ServeError;
 use crate::id::OrchestratorId;
@@ -44,40 +44,44 @@ impl Wishes {
     /// Reads the headers of a request.
     pub(crate) fn read(headers: &HeaderMap, allowed: Allowed) -> Result<Self, ServeError> {
         let mut wishes = Self::default();
-        if let Some(text) = text(headers, PREFER)? {
+        // Hardly anybody wishes anything.
+        if !headers.keys().any(|name| name.as_str().starts_with("portolan-")) {
+            return Ok(wishes);
+        }
+        if let Some(text) = text(headers, &PREFER)? {
             let (id, rest) =
                 text.split_once(';').map_or((text, ""), |(id, rest)| (id, rest.trim()));
-            let id = id_of(PREFER, id)?;
+            let id = id_of(&PREFER, id)?;
             match rest {
                 "" => permit(allowed.prefer, "prefer").map(|()| wishes.prefer = Some(id))?,
                 "only" => permit(allowed.pin, "pin").map(|()| wishes.only = Some(id))?,
                 _ => {
                     return Err(bad(
-                        PREFER,
+                        &PREFER,
                         "write an orchestrator's id, and \"; only\" to pin it",
                     ));
                 }
             }
         }
-        if let Some(text) = text(headers, EXCLUDE)? {
+        if let Some(text) = text(headers, &EXCLUDE)? {
             permit(allowed.exclude, "exclude")?;
             for id in text.split(',') {
                 if wishes.never.len() == EXCLUDED_MAX {
-                    return Err(bad(EXCLUDE, "name at most 32 orchestrators"));
+                    return Err(bad(&EXCLUDE, "name at most 32 orchestrators"));
                 }
-                wishes.never.push(id_of(EXCLUDE, id)?);
+                wishes.never.push(id_of(&EXCLUDE, id)?);
             }
         }
-        if let Some(text) = text(headers, DEADLINE)? {
+        if let Some(text) = text(headers, &DEADLINE)? {
             permit(allowed.deadline, "deadline")?;
             let ms = text.trim().parse::<u32>().ok().filter(|ms| *ms > 0);
-            let ms = ms.ok_or_else(|| bad(DEADLINE, "write whole milliseconds, at least 1"))?;
+            let ms = ms.ok_or_else(|| bad(&DEADLINE, "write whole milliseconds, at least 1"))?;
             wishes.deadline = Some(Duration::from_millis(ms.into()));
         }
-        if let Some(text) = text(headers, AFFINITY)? {
+        if let Some(text) = text(headers, &AFFINITY)? {
             permit(allowed.prefer, "prefer")?;
             if text.is_empty() || text.len() > AFFINITY_MAX {
-                return Err(bad(AFFINITY, "write 1 to 128 characters"));
+                return Err(bad(&AFFINITY, "write 1 to 128 characters"));
             }
             wishes.affinity = Some(hashed(text));
         }
@@ -96,12 +100,12 @@ impl Wishes {
     }
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, ServeError> {
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ServeError> {
     let value = headers.get(name).map(|it| it.to_str());
     value.transpose().map_err(|_not_text| bad(name, "write it in ASCII"))
 }
 
-fn id_of(name: &'static str, text: &str) -> Result<OrchestratorId, ServeError> {
+fn id_of(name: &HeaderName, text: &str) -> Result<OrchestratorId, ServeError> {
     let remedy = "write ids as /v1/orchestrators and Portolan-Orchestrator show them";
     text.trim().parse().map_err(|_no_id| bad(name, remedy))
 }
@@ -110,7 +114,7 @@ fn permit(allowed: bool, wish: &'static str) -> Result<(), ServeError> {
     if allowed { Ok(()) } else { Err(ServeError::WishDenied(wish)) }
 }
 
-fn bad(name: &'static str, remedy: &str) -> ServeError {
+fn bad(name: &HeaderName, remedy: &str) -> ServeError {
     ServeError::BadRequest(format!("{name}: {remedy}"))
 }
 
@@ -121,13 +125,13 @@ fn hashed(text: &str) -> u64 {
 }
 
 /// Whom to take while good enough.
-pub(crate) const PREFER: &str = "portolan-prefer";
+pub(crate) const PREFER: HeaderName = HeaderName::from_static("portolan-prefer");
 /// Whom not to take.
-pub(crate) const EXCLUDE: &str = "portolan-exclude";
+pub(crate) const EXCLUDE: HeaderName = HeaderName::from_static("portolan-exclude");
 /// How long it may take.
-pub(crate) const DEADLINE: &str = "portolan-deadline";
+pub(crate) const DEADLINE: HeaderName = HeaderName::from_static("portolan-deadline");
 /// What a request belongs to.
-pub(crate) const AFFINITY: &str = "portolan-affinity";
+pub(crate) const AFFINITY: HeaderName = HeaderName::from_static("portolan-affinity");
 const EXCLUDED_MAX: usize = 32;
 const AFFINITY_MAX: usize = 128;
 
@@ -138,7 +142,7 @@ mod tests {
     const ALL: Allowed = Allowed { prefer: true, pin: true, exclude: true, deadline: true };
     const ID: &str = "00000000000000ab";
 
-    fn read(name: &'static str, value: &str, allowed: Allowed) -> Result<Wishes, ServeError> {
+    fn read(name: HeaderName, value: &str, allowed: Allowed) -> Result<Wishes, ServeError> {
         let mut headers = HeaderMap::new();
         headers.insert(name, value.parse().unwrap());
         Wishes::read(&headers, allowed)
@@ -154,7 +158,10 @@ mod tests {
         assert!(read(AFFINITY, "user-7", ALL).unwrap().affinity.is_some());
         let none = Allowed { prefer: false, pin: false, exclude: false, deadline: false };
         for (name, value) in [(PREFER, ID), (EXCLUDE, ID), (DEADLINE, "1"), (AFFINITY, "x")] {
-            assert!(matches!(read(name, value, none), Err(ServeError::WishDenied(_))), "{name}");
+            assert!(
+                matches!(read(name.clone(), value, none), Err(ServeError::WishDenied(_))),
+                "{name}"
+            );
         }
     }
 
@@ -167,8 +174,8 @@ mod tests {
             (DEADLINE, "0"),
             (DEADLINE, "soon"),
         ] {
-            let error = read(name, value, ALL).unwrap_err().to_string();
-            assert!(error.starts_with(name), "{error}");
+            let error = read(name.clone(), value, ALL).unwrap_err().to_string();
+            assert!(error.starts_with(name.as_str()), "{error}");
         }
     }
 
