@@ -16,6 +16,7 @@ pub mod explain;
 pub mod grpc;
 pub mod job;
 pub mod locate;
+mod note;
 pub mod open;
 pub mod pressure;
 pub mod refusal;
@@ -267,7 +268,7 @@ impl Gateway {
             let region = job.visit.located.caller.cell.region();
             self.retries.count(capability.0, region, job.visit.started);
         }
-        let whole = relay::usage(self, job, None, CLIENT_LEFT);
+        let whole = note::usage(self, job, None, CLIENT_LEFT);
         let usage = UsageRecord { end: "abandoned", ..whole };
         Ok(Admitted(Some((Place { _permit: permit, slot }, usage))))
     }

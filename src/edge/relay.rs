@@ -1,32 +1,27 @@
 //! Bytes both ways until one side ends, and what is noted when they have.
 
-use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use metrics::counter;
 use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::edge::job::{Job, Work};
+use crate::edge::note::{Note, Noted, usage};
 use crate::edge::refusal::ServeError;
 use crate::edge::rewrite::Rewriter;
-use crate::edge::route::{AnswerBody, Attempt, Exchange, Opened, Route};
-use crate::edge::upload::Upload;
+use crate::edge::route::{AnswerBody, Exchange, Opened, Route};
 use crate::edge::{Gateway, Place, explain};
-use crate::journal::UsageRecord;
-use crate::listen::pace::Busy;
 use crate::session::Entry;
 use crate::session::Reason;
 use crate::session::table::{Opening, Using};
 use crate::text::Hex;
 use crate::ticket::Ticket;
-use crate::upstream::body::{End, Watch};
-use crate::upstream::{Body, Lease};
-use crate::view::outcome::Outcome;
+use crate::upstream::Body;
+use crate::upstream::body::End;
 use crate::view::row::Mode;
 
 /// Passes an answer on. From here on nothing is retried.
@@ -315,160 +310,6 @@ fn mark(gateway: &Gateway, job: &Job, route: &Route, timing: String, headers: &m
             put(EXPLAIN, &explain::short(&view, &record));
         }
     }
-}
-
-/// Returns the line of the journal as far as it is known.
-pub(crate) fn usage(
-    gateway: &Gateway,
-    job: &Job,
-    route: Option<&Route>,
-    status: StatusCode,
-) -> UsageRecord {
-    let located = &job.visit.located;
-    let (capability, session) = match &job.work {
-        Work::New { app, .. } => (Some(Arc::clone(app)), None),
-        Work::Within { ticket, .. } => (None, Some(ticket.session.clone())),
-        Work::Refresh { .. } => (None, None),
-    };
-    let up = job.headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
-    UsageRecord {
-        at_ms: clock::wall().as_millis() as u64,
-        decision: job.decision,
-        trace: job.visit.trace.trace_hex(),
-        node: gateway.identity.node,
-        door: job.visit.door,
-        method: method(&job.visit.method),
-        route: job.work.template().into(),
-        status: status.as_u16(),
-        capability,
-        orchestrator: route.map(|it| it.row.id),
-        region: route.map(|it| gateway.view().atlas.name(it.row.region)),
-        home: located.home,
-        country: located.caller.place.country,
-        attempts: job.tried.len() as u32 + 1,
-        bytes_up: up.unwrap_or(0),
-        bytes_down: 0,
-        ttfb_us: job.age(clock::now()).as_micros() as u64,
-        duration_us: 0,
-        end: "whole",
-        session,
-    }
-}
-
-/// Returns a method as text; the usual ones are at hand.
-fn method(method: &Method) -> Cow<'static, str> {
-    let usual = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"];
-    match usual.into_iter().find(|it| method == it) {
-        Some(usual) => usual.into(),
-        None => method.to_string().into(),
-    }
-}
-
-/// What is written when the last byte has passed, or failed to. Dropped before that, it
-/// says so itself: no way out leaves a request unwritten.
-struct Note(Option<Noted>);
-
-struct Noted {
-    place: Option<Place>,
-    attempt: Attempt,
-    session: Option<Using>,
-    usage: UsageRecord,
-    started: Instant,
-    upload: Upload,
-    lease: Option<Lease>,
-    busy: Option<Arc<Busy>>,
-}
-
-impl Note {
-    fn with(&mut self, change: impl FnOnce(&mut Noted)) {
-        if let Some(noted) = &mut self.0 {
-            change(noted);
-        }
-    }
-
-    fn passed(&mut self, n: usize) {
-        self.with(|it| it.usage.bytes_down += n as u64);
-    }
-
-    fn end(&mut self, end: End) {
-        if let Some(noted) = self.0.take() {
-            noted.end(end);
-        }
-    }
-}
-
-impl Drop for Note {
-    fn drop(&mut self) {
-        self.end(End::Abandoned);
-    }
-}
-
-impl Watch for Note {
-    fn passes(&mut self, n: usize) -> bool {
-        self.passed(n);
-        true
-    }
-
-    fn ended(mut self: Box<Self>, end: End) {
-        self.end(end);
-    }
-}
-
-impl Noted {
-    fn end(self, end: End) {
-        let Self { place, mut attempt, session, mut usage, started, upload, lease, busy } = self;
-        // An answer that breaks because its question did is nobody's failure but the client's.
-        let end = if end == End::Cut && upload.is_broken() { End::Abandoned } else { end };
-        let now = clock::now();
-        match end {
-            End::Whole => {
-                if let Some(lease) = lease {
-                    lease.put_back(now);
-                }
-            }
-            End::Cut => {
-                attempt.will_end(Outcome::Failed);
-                usage.end = "cut";
-                counter!("portolan_streams_cut_total").increment(1);
-            }
-            End::Abandoned => {
-                attempt.will_end(Outcome::Neutral);
-                usage.end = "abandoned";
-            }
-        }
-        drop((attempt, busy));
-        usage.duration_us = now.saturating_duration_since(started).as_micros() as u64;
-        if let Some(using) = session {
-            using.session().count(usage.bytes_up, usage.bytes_down);
-            using.end(now);
-        }
-        log(&usage);
-        if let Some(place) = place {
-            place.slot.write(usage);
-        }
-    }
-}
-
-/// One line of the access log; it names no address.
-fn log(usage: &UsageRecord) {
-    tracing::info!(
-        target: "access",
-        door = usage.door,
-        method = %usage.method,
-        route = %usage.route,
-        status = usage.status,
-        decision = usage.decision.map(|it| Hex::of(it.0)).as_deref(),
-        trace = %usage.trace,
-        orchestrator = usage.orchestrator.map(|it| Hex::of(it.0)).as_deref(),
-        home = %usage.home,
-        attempts = usage.attempts,
-        bytes_up = usage.bytes_up,
-        bytes_down = usage.bytes_down,
-        ttfb_us = usage.ttfb_us,
-        duration_us = usage.duration_us,
-        end = usage.end,
-        "served"
-    );
 }
 
 /// The tasks that carry switched protocols.

@@ -1,0 +1,180 @@
+//! What is written down of a request: its line in the journal and in the access log, and how
+//! its orchestrator is judged by it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{Method, StatusCode, header};
+use metrics::counter;
+
+use crate::clock;
+use crate::edge::job::{Job, Work};
+use crate::edge::route::{Attempt, Route};
+use crate::edge::upload::Upload;
+use crate::edge::{Gateway, Place};
+use crate::journal::UsageRecord;
+use crate::listen::pace::Busy;
+use crate::session::table::Using;
+use crate::text::Hex;
+use crate::upstream::Lease;
+use crate::upstream::body::{End, Watch};
+use crate::view::outcome::Outcome;
+
+/// Returns the line of the journal as far as it is known.
+pub(crate) fn usage(
+    gateway: &Gateway,
+    job: &Job,
+    route: Option<&Route>,
+    status: StatusCode,
+) -> UsageRecord {
+    let located = &job.visit.located;
+    let (capability, session) = match &job.work {
+        Work::New { app, .. } => (Some(Arc::clone(app)), None),
+        Work::Within { ticket, .. } => (None, Some(ticket.session.clone())),
+        Work::Refresh { .. } => (None, None),
+    };
+    let up = job.headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
+    UsageRecord {
+        at_ms: clock::wall().as_millis() as u64,
+        decision: job.decision,
+        trace: job.visit.trace.trace_hex(),
+        node: gateway.identity.node,
+        door: job.visit.door,
+        method: method(&job.visit.method),
+        route: job.work.template().into(),
+        status: status.as_u16(),
+        capability,
+        orchestrator: route.map(|it| it.row.id),
+        region: route.map(|it| gateway.view().atlas.name(it.row.region)),
+        home: located.home,
+        country: located.caller.place.country,
+        attempts: job.tried.len() as u32 + 1,
+        bytes_up: up.unwrap_or(0),
+        bytes_down: 0,
+        ttfb_us: job.age(clock::now()).as_micros() as u64,
+        duration_us: 0,
+        end: "whole",
+        session,
+    }
+}
+
+/// Returns a method as text; the usual ones are at hand.
+fn method(method: &Method) -> Cow<'static, str> {
+    let usual = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"];
+    match usual.into_iter().find(|it| method == it) {
+        Some(usual) => usual.into(),
+        None => method.to_string().into(),
+    }
+}
+
+/// What is written when the last byte has passed, or failed to. Dropped before that, it
+/// says so itself: no way out leaves a request unwritten.
+pub(crate) struct Note(pub(crate) Option<Noted>);
+
+/// What a [`Note`] will be made of.
+pub(crate) struct Noted {
+    pub(crate) place: Option<Place>,
+    pub(crate) attempt: Attempt,
+    pub(crate) session: Option<Using>,
+    pub(crate) usage: UsageRecord,
+    pub(crate) started: Instant,
+    pub(crate) upload: Upload,
+    pub(crate) lease: Option<Lease>,
+    pub(crate) busy: Option<Arc<Busy>>,
+}
+
+impl Note {
+    /// Changes what will be written.
+    pub(crate) fn with(&mut self, change: impl FnOnce(&mut Noted)) {
+        if let Some(noted) = &mut self.0 {
+            change(noted);
+        }
+    }
+
+    /// Counts bytes of the answer.
+    pub(crate) fn passed(&mut self, n: usize) {
+        self.with(|it| it.usage.bytes_down += n as u64);
+    }
+
+    /// Writes it down.
+    pub(crate) fn end(&mut self, end: End) {
+        if let Some(noted) = self.0.take() {
+            noted.end(end);
+        }
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        self.end(End::Abandoned);
+    }
+}
+
+impl Watch for Note {
+    fn passes(&mut self, n: usize) -> bool {
+        self.passed(n);
+        true
+    }
+
+    fn ended(mut self: Box<Self>, end: End) {
+        self.end(end);
+    }
+}
+
+impl Noted {
+    fn end(self, end: End) {
+        let Self { place, mut attempt, session, mut usage, started, upload, lease, busy } = self;
+        // An answer that breaks because its question did is nobody's failure but the client's.
+        let end = if end == End::Cut && upload.is_broken() { End::Abandoned } else { end };
+        let now = clock::now();
+        match end {
+            End::Whole => {
+                if let Some(lease) = lease {
+                    lease.put_back(now);
+                }
+            }
+            End::Cut => {
+                attempt.will_end(Outcome::Failed);
+                usage.end = "cut";
+                counter!("portolan_streams_cut_total").increment(1);
+            }
+            End::Abandoned => {
+                attempt.will_end(Outcome::Neutral);
+                usage.end = "abandoned";
+            }
+        }
+        drop((attempt, busy));
+        usage.duration_us = now.saturating_duration_since(started).as_micros() as u64;
+        if let Some(using) = session {
+            using.session().count(usage.bytes_up, usage.bytes_down);
+            using.end(now);
+        }
+        log(&usage);
+        if let Some(place) = place {
+            place.slot.write(usage);
+        }
+    }
+}
+
+/// One line of the access log; it names no address.
+fn log(usage: &UsageRecord) {
+    tracing::info!(
+        target: "access",
+        door = usage.door,
+        method = %usage.method,
+        route = %usage.route,
+        status = usage.status,
+        decision = usage.decision.map(|it| Hex::of(it.0)).as_deref(),
+        trace = %usage.trace,
+        orchestrator = usage.orchestrator.map(|it| Hex::of(it.0)).as_deref(),
+        home = %usage.home,
+        attempts = usage.attempts,
+        bytes_up = usage.bytes_up,
+        bytes_down = usage.bytes_down,
+        ttfb_us = usage.ttfb_us,
+        duration_us = usage.duration_us,
+        end = usage.end,
+        "served"
+    );
+}
