@@ -61,7 +61,8 @@ pub async fn start(config: Config) -> Result<App> {
     let key = ticket_key(config.ticket_key.as_deref())?;
     let identity = config.mesh.as_ref().map(peers::identity).transpose()?;
     let journal = match &config.journal {
-        Some(path) => Journal::open(path, config.in_flight_max.min(Journal::CAPACITY_MAX))?,
+        // Room for those under way, and for what a disk that stalls for a moment leaves.
+        Some(path) => Journal::open(path, config.in_flight_max.saturating_mul(8))?,
         None => Journal::disabled(),
     };
     let geo = open_geo(&config).await?;
