@@ -65,7 +65,7 @@ impl Screen {
 
     /// Returns how many of `bytes` may be passed on. The rest is to be offered again at once,
     /// unless nothing passed: then it begins a head, or the fields after a chunked body, and
-    /// waits for what comes after it. A fault in a head is told once it stands first.
+    /// waits for what comes after it. A fault is told once it stands first.
     pub fn take(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
         let mut at = 0;
         while at < bytes.len() {
@@ -94,7 +94,15 @@ impl Screen {
                     n
                 }
                 State::Chunked { chunked, upgrade } => {
-                    let n = chunked.take(rest)?;
+                    let before = *chunked;
+                    let n = match chunked.take(rest) {
+                        // As above: its request passes first, so that somebody can answer.
+                        Err(_fault) if at > 0 => {
+                            *chunked = before;
+                            return Ok(at);
+                        }
+                        taken => taken?,
+                    };
                     if chunked.is_over() {
                         self.state = State::after(*upgrade);
                     } else if n == 0 {

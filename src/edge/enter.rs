@@ -89,6 +89,9 @@ fn screen(connection: &Connection, request: &Request<Incoming>) -> Result<(), Se
         if named.zip(asked).is_some_and(|(named, asked)| !named.eq_ignore_ascii_case(asked)) {
             return Err(Fault::HostDiffers.into());
         }
+        if asked.is_some_and(|asked| asked.contains('@')) {
+            return Err(Fault::Host.into());
+        }
         if headers.keys().any(|name| name.as_str().contains('_')) {
             return Err(Fault::Name.into());
         }

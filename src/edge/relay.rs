@@ -249,18 +249,18 @@ pub(crate) fn rewriter<'a>(gateway: &'a Gateway, job: &'a Job, route: &'a Route)
 
 /// Removes what concerns one connection only (RFC 9110, section 7.6.1).
 pub(crate) fn clean(headers: &mut HeaderMap) {
-    let named: Vec<String> = headers
+    let named: Vec<Vec<u8>> = headers
         .get_all(header::CONNECTION)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(',').map(|name| name.trim().to_ascii_lowercase()))
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(|name| name.trim_ascii().to_ascii_lowercase())
         .collect();
     remove(headers, |name| match name {
         "connection" | "keep-alive" | "proxy-authenticate" | "proxy-authorization" => true,
         "proxy-connection" | "te" | "trailer" | "transfer-encoding" | "upgrade" => true,
         // A peer cannot have these removed by naming them.
         "content-length" | "host" | "content-type" | "authorization" => false,
-        name => named.iter().any(|it| it == name),
+        name => named.iter().any(|it| it == name.as_bytes()),
     });
 }
 

@@ -4,6 +4,7 @@
 //! its way, the orchestrator owes nothing.
 
 use http::{Request, header};
+use http_body::Body as _;
 
 use crate::clock;
 use crate::edge::Gateway;
@@ -91,6 +92,11 @@ fn request(route: &Route, job: &Job, body: Body) -> Result<Request<Body>, Refusa
     let authority = header::HeaderValue::from_str(route.row.uri.authority());
     let authority = authority.map_err(|bad| Refusal::unprocessed(Why::Broken, &bad.to_string()))?;
     request.headers_mut().insert(header::HOST, authority);
+    if request.body().size_hint().exact().is_none() {
+        // Unasked, hyper leaves out a body of unknown length where few requests have one.
+        let chunked = header::HeaderValue::from_static("chunked");
+        request.headers_mut().insert(header::TRANSFER_ENCODING, chunked);
+    }
     Ok(request)
 }
 

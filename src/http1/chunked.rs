@@ -10,9 +10,10 @@ pub(crate) enum Chunked {
         value: u64,
         digits: u8,
     },
-    /// Within an extension; so many bytes of extensions were read in this body.
+    /// Within the extensions of a size; so many bytes of them were read.
     Extension {
         value: u64,
+        read: u16,
     },
     /// Before the line feed that ends a size.
     SizeEnd {
@@ -90,13 +91,19 @@ impl Chunked {
                 Ok(Self::Size { value: value << 4 | u64::from(digit), digits: digits + 1 })
             }
             (Self::Size { digits: 0, .. }, _) => Err(Fault::Chunk("its size is not hexadecimal")),
-            (Self::Size { value, .. } | Self::Extension { value }, b'\r') => {
+            (Self::Extension { read: 0, .. }, b'\r') => {
+                Err(Fault::Chunk("its extension has no name"))
+            }
+            (Self::Size { value, .. } | Self::Extension { value, .. }, b'\r') => {
                 Ok(Self::SizeEnd { value })
             }
-            (Self::Size { value, .. }, b';') => Ok(Self::Extension { value }),
+            (Self::Size { value, .. }, b';') => Ok(Self::Extension { value, read: 0 }),
             (Self::Size { .. }, _) => Err(Fault::Chunk("its size is not hexadecimal")),
-            (Self::Extension { value }, b' ' | b'\t' | 0x21..=0x7e) => {
-                Ok(Self::Extension { value })
+            (Self::Extension { read: EXTENSIONS_MAX, .. }, _) => {
+                Err(Fault::Chunk("its extensions are longer than 4 KiB"))
+            }
+            (Self::Extension { value, read }, b' ' | b'\t' | 0x21..=0x7e) => {
+                Ok(Self::Extension { value, read: read + 1 })
             }
             (Self::Extension { .. }, _) => Err(Fault::Chunk("its extension has a control byte")),
             (Self::SizeEnd { value: 0 }, b'\n') => Ok(Self::Fields { searched: 0 }),
@@ -112,5 +119,7 @@ impl Chunked {
 
 /// 15 digits are 2^60 bytes, and fit.
 const DIGITS_MAX: u8 = 15;
+/// Extensions of one chunk; nobody uses any.
+const EXTENSIONS_MAX: u16 = 4 * 1024;
 /// Fields after a body are a checksum or a status.
 const FIELDS_MAX: usize = 8 * 1024;

@@ -104,6 +104,14 @@ pub(crate) fn whole(
     searched: usize,
     limits: &Limits,
 ) -> Result<Option<(usize, Framing)>, Fault> {
+    // A target without an end is told as such, not as a head that is too long.
+    let line_max = limits.line_max + 2 * b"\r\n".len();
+    if searched <= line_max
+        && bytes.len() > line_max
+        && memchr::memchr(b'\n', &bytes[2..line_max]).is_none()
+    {
+        return Err(Fault::LineTooLong);
+    }
     let Some(end) = end(bytes, searched, limits.head_max)? else { return Ok(None) };
     Ok(Some((end, read(&bytes[..end], limits)?)))
 }
@@ -212,6 +220,9 @@ impl<'a> Found<'a> {
 
 /// Returns the target, and whether the version is 1.0.
 fn request_line(line: &[u8]) -> Result<(&[u8], bool), Fault> {
+    if memchr::memchr(b'\r', line).is_some() {
+        return Err(Fault::LineEnd);
+    }
     let mut parts = line.split(|byte| *byte == b' ');
     let (method, target, version) = (parts.next(), parts.next(), parts.next());
     let (Some(method), Some(target), Some(version), None) = (method, target, version, parts.next())
@@ -226,9 +237,12 @@ fn request_line(line: &[u8]) -> Result<(&[u8], bool), Fault> {
     }
     let is_visible = |byte: &u8| matches!(byte, 0x21..=0x7e) && *byte != b'#';
     let has_form = target.starts_with(b"/")
-        || authority(target).is_some()
+        || authority(target).is_some_and(is_host)
         || (target == b"*" && method == b"OPTIONS");
-    if !has_form || !target.iter().all(is_visible) {
+    let path_end = memchr::memchr(b'?', target).unwrap_or(target.len());
+    // Some take a backslash in a path for a slash.
+    let is_slashed_back = memchr::memchr(b'\\', &target[..path_end]).is_some();
+    if !has_form || is_slashed_back || !target.iter().all(is_visible) {
         return Err(Fault::RequestLine);
     }
     match version {
@@ -276,14 +290,39 @@ fn is_token(byte: u8) -> bool {
 
 /// A host with an optional port, and nothing that any reader takes for a separator.
 fn is_host(value: &[u8]) -> bool {
-    let fits = |byte: &u8| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
+    if value.len() > HOST_MAX {
+        return false;
+    }
+    let (name, port) = match memchr::memrchr(b':', value) {
+        Some(at) if !value.ends_with(b"]") => (&value[..at], Some(&value[at + 1..])),
+        Some(_) | None => (value, None),
     };
-    !value.is_empty() && value.len() <= HOST_MAX && value.iter().all(fits)
+    let is_named = match name.strip_prefix(b"[") {
+        Some(rest) => rest.strip_suffix(b"]").is_some_and(|address| {
+            let fits = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+            !address.is_empty() && address.iter().all(fits)
+        }),
+        None => {
+            let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_".contains(byte);
+            !name.is_empty() && name.iter().all(fits)
+        }
+    };
+    is_named && port.is_none_or(is_port)
 }
 
+/// Digits of a number that a port can be, or none at all (RFC 3986, section 3.2.3).
+fn is_port(digits: &[u8]) -> bool {
+    let number = digits.iter().try_fold(0_u16, |sum, digit| {
+        let digit = digit.is_ascii_digit().then(|| u16::from(digit - b'0'))?;
+        sum.checked_mul(10)?.checked_add(digit)
+    });
+    number.is_some()
+}
+
+/// A number as everybody writes it: a leading zero makes it octal for some.
 fn digits(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
+    let is_padded = value.len() > 1 && value.starts_with(b"0");
+    if value.is_empty() || value.len() > 18 || is_padded || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }
     Some(value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
@@ -318,13 +357,30 @@ const TOKEN: [bool; 256] = {
 };
 /// The longest name of the DNS, with a port.
 const HOST_MAX: usize = 253 + 6;
-/// Fields that mean something before the body only (RFC 9110, section 6.5.1).
-const NEVER_LATE: [&[u8]; 7] = [
+/// Fields that mean something before the body only (RFC 9110, section 6.5.1), and those that
+/// concern a connection or are told of a client by a proxy.
+const NEVER_LATE: [&[u8]; 23] = [
     b"content-length",
     b"transfer-encoding",
     b"host",
     b"trailer",
     b"te",
     b"authorization",
+    b"proxy-authorization",
     b"content-type",
+    b"content-encoding",
+    b"content-range",
+    b"connection",
+    b"keep-alive",
+    b"upgrade",
+    b"expect",
+    b"cache-control",
+    b"max-forwards",
+    b"range",
+    b"cookie",
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-real-ip",
 ];

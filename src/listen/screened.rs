@@ -1,7 +1,8 @@
 //! A client's connection seen through the screen that lets only unambiguous requests pass.
 //!
 //! What cannot be read in one way is replaced by an empty request of the method
-//! [`REFUSED`], whose answer says what was wrong; then the connection ends.
+//! [`REFUSED`], whose answer says what was wrong, and within a body by bytes that end its
+//! request; then the connection ends.
 
 use std::io;
 use std::pin::Pin;
@@ -10,7 +11,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::http1::{Limits, Screen};
+use crate::http1::{Fault, Limits, Screen};
 use crate::listen::connection::Connection;
 use crate::socket::Stream;
 
@@ -49,12 +50,13 @@ impl Screened {
     }
 
     /// Screens the bytes read after `before`, and leaves in `buf` those that may pass.
-    fn screen(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
+    fn screen(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let read = &buf.filled()[before..];
         if !self.held.is_empty() {
             self.held.extend_from_slice(read);
             buf.set_filled(before);
-            return self.screen_held();
+            self.screen_held();
+            return;
         }
         match self.screen.take(read) {
             Ok(n) => {
@@ -64,37 +66,37 @@ impl Screened {
             }
             Err(fault) => {
                 buf.set_filled(before);
-                self.refuse(fault)?;
+                self.refuse(fault);
             }
         }
         self.note_head();
-        Ok(())
     }
 
-    fn screen_held(&mut self) -> io::Result<()> {
+    fn screen_held(&mut self) {
         match self.screen.take(&self.held) {
             Ok(0) => self.offered = self.held.len(),
             Ok(n) => {
                 self.ready.extend(self.held.drain(..n));
                 self.offered = 0;
             }
-            Err(fault) => self.refuse(fault)?,
+            Err(fault) => self.refuse(fault),
         }
         self.note_head();
-        Ok(())
     }
 
-    fn refuse(&mut self, fault: crate::http1::Fault) -> io::Result<()> {
+    fn refuse(&mut self, fault: Fault) {
         self.refused = true;
         self.held = Vec::new();
         self.offered = 0;
-        if !self.screen.is_between() {
-            // Within a body: its request learns of it as of a body that breaks off.
-            return Err(io::Error::new(io::ErrorKind::InvalidData, fault));
+        if self.screen.is_between() {
+            self.connection.set_fault(fault);
+            self.ready.extend_from_slice(REFUSED_REQUEST);
+        } else {
+            // Within a body: its request learns of it as of a body that breaks off. An error
+            // of the connection would end that before the request is answered.
+            tracing::debug!(%fault, "a body was refused");
+            self.ready.extend_from_slice(BROKEN_BODY);
         }
-        self.connection.set_fault(fault);
-        self.ready.extend_from_slice(REFUSED_REQUEST);
-        Ok(())
     }
 
     /// Tells the connection's timer of heads that begin and do not come whole.
@@ -149,7 +151,7 @@ impl AsyncRead for Screened {
                 return Poll::Pending;
             }
             if this.held.len() > this.offered {
-                this.screen_held()?;
+                this.screen_held();
                 continue;
             }
             let before = buf.filled().len();
@@ -157,7 +159,7 @@ impl AsyncRead for Screened {
             if buf.filled().len() == before {
                 return Poll::Ready(Ok(()));
             }
-            this.screen(buf, before)?;
+            this.screen(buf, before);
             if buf.filled().len() > before {
                 return Poll::Ready(Ok(()));
             }
@@ -205,6 +207,9 @@ impl AsyncWrite for Screened {
 pub(crate) const REFUSED: &str = "REFUSED";
 /// The connection ends with its answer.
 const REFUSED_REQUEST: &[u8] = b"REFUSED / HTTP/1.1\r\nconnection: close\r\n\r\n";
+/// What no chunked body goes on with, wherever in it: neither a size, nor its extension, nor
+/// the end of a line, nor the fields after the last chunk.
+const BROKEN_BODY: &[u8] = b"\0\n\r\0";
 /// What an edge takes of a head: browsers and SDKs send a tenth of it.
 pub(crate) const LIMITS: Limits =
     Limits { line_max: 8 * 1024, head_max: 64 * 1024, fields_max: 100 };

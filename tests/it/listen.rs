@@ -314,3 +314,23 @@ async fn a_body_that_is_too_long_is_refused_at_once_or_where_it_becomes_so() {
     }
     assert_eq!(node.call("x").await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_body_arrives_whatever_its_method_and_a_broken_one_is_answered() {
+    let orch = Orch::start(params()).await;
+    let node = Setup::new("bodies").start(std::slice::from_ref(&orch)).await;
+    let call = |method: &str, body: &str| {
+        format!(
+            "{method} {ONCE} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\
+             transfer-encoding: chunked\r\n\r\n{body}"
+        )
+    };
+    for method in ["POST", "GET"] {
+        let answer = raw(node.app.public, call(method, "3\r\nabc\r\n0\r\n\r\n").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("abc"), "{answer}");
+    }
+    for broken in ["x\r\n", "3\nabc\r\n", "3;\n\r\nabc", "3\r\nabcd", "0\r\nHost: b\r\n\r\n"] {
+        let answer = raw(node.app.public, call("POST", broken).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{broken:?}: {answer}");
+    }
+}
