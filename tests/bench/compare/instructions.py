@@ -15,6 +15,7 @@ def count(name, n):
     """Counts `n` and then twice `n` requests; the difference has neither the start nor anything
     else that is done once. What is done by the clock is counted apart: under valgrind a second
     holds a hundredth of the requests it otherwise does."""
+    WORK.mkdir(parents=True, exist_ok=True)
     pattern = WORK / f"calls-{name}"
     for old in WORK.glob(f"{pattern.name}*"):
         old.unlink()
