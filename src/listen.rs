@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use hyper::service::HttpService;
 use metrics::{counter, gauge};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::listen::connection::Connection;
@@ -35,8 +35,6 @@ pub struct Params {
     pub connections_max: usize,
     /// Connections of one client address on one listener; trusted proxies may hold more.
     pub each_max: u32,
-    /// TLS handshakes under way at once; further ones wait their turn.
-    pub handshakes_max: usize,
     /// How long a client may take to say who it is: PROXY header, TLS.
     pub handshake_timeout: Duration,
     /// How long it may take for a head, and from one request to the next.
@@ -71,7 +69,6 @@ pub(crate) struct Hall {
     pub(crate) params: Params,
     pub(crate) speech: Arc<Speech>,
     pub(crate) places: Arc<Places>,
-    pub(crate) handshakes: Semaphore,
 }
 
 /// Any error.
@@ -102,12 +99,7 @@ pub async fn serve<S, B>(
 {
     let Listener { tcp, speech, name } = listener;
     let (house, make) = (Arc::new(house), Arc::new(make));
-    let hall = Arc::new(Hall {
-        params,
-        speech,
-        places: Arc::default(),
-        handshakes: Semaphore::new(params.handshakes_max),
-    });
+    let hall = Arc::new(Hall { params, speech, places: Arc::default() });
     let at_door = Arc::clone(&house);
     accept(
         tcp,

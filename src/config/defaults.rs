@@ -63,8 +63,6 @@ pub(super) const IDLE_FOR: Duration = Duration::from_secs(60);
 pub(super) const CONNECTIONS: usize = 20_000;
 /// Connections of one address: an office behind one translator, not a flood.
 pub(super) const CONNECTIONS_OF_ONE: u32 = 512;
-/// TLS handshakes at once: each takes a third of a millisecond of one core.
-pub(super) const HANDSHAKES: usize = 256;
 /// A head comes in one breath; one that drips is an attack.
 pub(super) const HEAD: Duration = Duration::from_secs(5);
 /// Browsers and SDKs keep connections about this long.
@@ -102,7 +100,6 @@ pub(super) const SUSPENSION: suspension::Params = suspension::Params {
 pub(super) const LISTEN: listen::Params = listen::Params {
     connections_max: CONNECTIONS,
     each_max: CONNECTIONS_OF_ONE,
-    handshakes_max: HANDSHAKES,
     handshake_timeout: Duration::from_secs(10),
     patience: Patience { head: HEAD, idle: IDLE },
 };

@@ -30,6 +30,20 @@ pub(crate) struct Client {
     _place: Place,
 }
 
+/// Why a client was not let in.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    /// What it said first is not what this listener speaks.
+    #[error("{0}")]
+    Handshake(#[from] io::Error),
+    /// It took too long to say it.
+    #[error("it did not say who it is in time")]
+    Slow,
+    /// Its address holds all the connections it may.
+    #[error("its address holds all the connections it may")]
+    Address,
+}
+
 impl Hall {
     /// Lets a client in, once it has said who it is; `None` for one that is refused.
     pub(crate) async fn enter(
@@ -38,18 +52,48 @@ impl Hall {
         peer: SocketAddr,
         is_proxy: impl Fn(IpAddr) -> bool,
     ) -> Option<Client> {
-        let greeted = tokio::time::timeout(self.params.handshake_timeout, greet(self, tcp, peer));
-        let (stream, connection) = match greeted.await {
-            Ok(Ok(greeted)) => greeted,
-            Ok(Err(error)) => return refuse("handshake", &error),
-            Err(elapsed) => return refuse("slow", &elapsed.into()),
-        };
-        let peer = connection.peer();
-        let each_max = if is_proxy(peer) { u32::MAX } else { self.params.each_max };
-        match self.places.take(peer, each_max) {
-            Some(place) => Some(Client { connection, stream, _place: place }),
-            None => refuse("address", &io::Error::other("its address holds all it may")),
+        let greeted = self.greet(tcp, peer, is_proxy);
+        let greeted = tokio::time::timeout(self.params.handshake_timeout, greeted).await;
+        match greeted.unwrap_or(Err(Refused::Slow)) {
+            Ok(client) => Some(client),
+            Err(refused) => {
+                let reason = match refused {
+                    Refused::Handshake(_) => "handshake",
+                    Refused::Slow => "slow",
+                    Refused::Address => "address",
+                };
+                counter!("portolan_connections_refused_total", "reason" => reason).increment(1);
+                tracing::debug!(%refused, "a connection was refused");
+                None
+            }
         }
+    }
+
+    /// Learns who the client is, gives it a place, and agrees on what is spoken: in this
+    /// order, so that no address has more handshakes under way than it may hold connections.
+    async fn greet(
+        &self,
+        mut tcp: TcpStream,
+        peer: SocketAddr,
+        is_proxy: impl Fn(IpAddr) -> bool,
+    ) -> Result<Client, Refused> {
+        let ip = match self.speech.proxied {
+            true => proxied::client(&mut tcp, peer).await?,
+            false => peer.ip(),
+        };
+        let each_max = if is_proxy(ip) { u32::MAX } else { self.params.each_max };
+        let place = self.places.take(ip, each_max).ok_or(Refused::Address)?;
+        let (stream, secured) = match &self.speech.tls {
+            None => (Stream::Plain(tcp), None),
+            Some(tls) => {
+                let accepted = TlsAcceptor::from(Arc::clone(&tls.config)).accept(tcp).await?;
+                let sni = accepted.get_ref().1.server_name().map(Into::into);
+                let secured = Secured { sni, certificate: tls.certificate() };
+                (Stream::Tls(Box::new(accepted.into())), Some(secured))
+            }
+        };
+        let connection = Arc::new(Connection::new(ip, secured, Arc::clone(&self.speech)));
+        Ok(Client { connection, stream, _place: place })
     }
 }
 
@@ -74,35 +118,6 @@ impl Client {
             }
         }
     }
-}
-
-/// Learns who the client is and agrees on what is spoken.
-async fn greet(
-    hall: &Hall,
-    mut tcp: TcpStream,
-    peer: SocketAddr,
-) -> io::Result<(Stream, Arc<Connection>)> {
-    let client = match hall.speech.proxied {
-        true => proxied::client(&mut tcp, peer).await?,
-        false => peer.ip(),
-    };
-    let Some(tls) = &hall.speech.tls else {
-        let connection = Connection::new(client, None, Arc::clone(&hall.speech));
-        return Ok((Stream::Plain(tcp), Arc::new(connection)));
-    };
-    // Handshakes are the dearest a stranger can ask for.
-    let _turn = hall.handshakes.acquire().await.map_err(io::Error::other)?;
-    let accepted = TlsAcceptor::from(Arc::clone(&tls.config)).accept(tcp).await?;
-    let sni = accepted.get_ref().1.server_name().map(Into::into);
-    let secured = Secured { sni, certificate: tls.certificate() };
-    let connection = Connection::new(client, Some(secured), Arc::clone(&hall.speech));
-    Ok((Stream::Tls(Box::new(accepted.into())), Arc::new(connection)))
-}
-
-fn refuse<T>(reason: &'static str, error: &io::Error) -> Option<T> {
-    counter!("portolan_connections_refused_total", "reason" => reason).increment(1);
-    tracing::debug!(reason, %error, "a connection was refused");
-    None
 }
 
 /// Speaks HTTP/1.1.
