@@ -8,8 +8,10 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 use crate::http1::{Fault, Limits, Screen};
 use crate::listen::connection::Connection;
@@ -31,6 +33,8 @@ pub(crate) struct Screened {
     refused: bool,
     /// Whoever waits to read until an answer has decided on the protocol.
     waiting: Option<Waker>,
+    /// How long an answered client is still heard, once nothing more is said to it.
+    lingering: Option<Pin<Box<Sleep>>>,
 }
 
 impl Screened {
@@ -46,6 +50,7 @@ impl Screened {
             in_head: false,
             refused: false,
             waiting: None,
+            lingering: None,
         }
     }
 
@@ -136,12 +141,7 @@ impl AsyncRead for Screened {
                 return Poll::Ready(Ok(()));
             }
             if this.refused {
-                // What still comes is read and dropped: unread, it would make the system
-                // reset the connection, and the answer with it.
-                let mut dropped = [0; 4096];
-                let mut dropped = ReadBuf::new(&mut dropped);
-                ready!(Pin::new(&mut this.inner).poll_read(context, &mut dropped))?;
-                if dropped.filled().is_empty() {
+                if ready!(drop_some(&mut this.inner, context))? == 0 {
                     return Poll::Ready(Ok(()));
                 }
                 continue;
@@ -199,8 +199,33 @@ impl AsyncWrite for Screened {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(context)
+        let this = self.get_mut();
+        if this.lingering.is_none() {
+            ready!(Pin::new(&mut this.inner).poll_shutdown(context))?;
+            if !this.refused && this.screen.is_between() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        // Answered before all of the request came. Its client may be writing still, and is to
+        // read why it was not heard out.
+        let lingering = this.lingering.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        while lingering.as_mut().poll(context).is_pending() {
+            match ready!(drop_some(&mut this.inner, context)) {
+                Ok(0) | Err(_) => break,
+                Ok(_more) => {}
+            }
+        }
+        Poll::Ready(Ok(()))
     }
+}
+
+/// Reads something of what still comes and drops it; returns how much. Unread, it would make
+/// the system reset the connection, and the answer with it.
+fn drop_some(inner: &mut Stream, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    let mut dropped = [0; 4096];
+    let mut dropped = ReadBuf::new(&mut dropped);
+    ready!(Pin::new(inner).poll_read(context, &mut dropped))?;
+    Poll::Ready(Ok(dropped.filled().len()))
 }
 
 /// The method that stands for a request that could not be read.
@@ -210,6 +235,8 @@ const REFUSED_REQUEST: &[u8] = b"REFUSED / HTTP/1.1\r\nconnection: close\r\n\r\n
 /// What no chunked body goes on with, wherever in it: neither a size, nor its extension, nor
 /// the end of a line, nor the fields after the last chunk.
 const BROKEN_BODY: &[u8] = b"\0\n\r\0";
+/// What a client needs to read an answer around the globe.
+const LINGER: Duration = Duration::from_secs(1);
 /// What an edge takes of a head: browsers and SDKs send a tenth of it.
 pub(crate) const LIMITS: Limits =
     Limits { line_max: 8 * 1024, head_max: 64 * 1024, fields_max: 100 };

@@ -116,6 +116,8 @@ impl Tls {
             .map_err(unusable)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
+        // Among old clients are some that would rather have the weaker cipher.
+        config.ignore_client_order = true;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // Stateless, under keys that change by themselves: nothing to hold for each client.
         config.ticketer = ring::Ticketer::new().map_err(unusable)?;

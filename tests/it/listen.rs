@@ -303,8 +303,10 @@ async fn a_body_that_is_too_long_is_refused_at_once_or_where_it_becomes_so() {
     let mut head = [0; 12];
     let read = tokio::time::timeout(Duration::from_secs(5), tcp.read_exact(&mut head)).await;
     // The echo begins before the end; what began is cut, and what did not is told.
-    drop(read.expect("neither told nor cut"));
-    if head == *b"HTTP/1.1 200" {
+    if let Err(error) = read.expect("neither told nor cut") {
+        // Cut before its head was on its way; a reset would have taken an answer along.
+        assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof, "{error}");
+    } else if head == *b"HTTP/1.1 200" {
         let mut rest = Vec::new();
         let read = tokio::time::timeout(Duration::from_secs(5), tcp.read_to_end(&mut rest)).await;
         drop(read.expect("left open"));
@@ -325,12 +327,14 @@ async fn a_body_arrives_whatever_its_method_and_a_broken_one_is_answered() {
              transfer-encoding: chunked\r\n\r\n{body}"
         )
     };
-    for method in ["POST", "GET"] {
+    for (method, told) in [("POST", "abc"), ("GET", r#""transfer-encoding":"chunked""#)] {
         let answer = raw(node.app.public, call(method, "3\r\nabc\r\n0\r\n\r\n").as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("abc"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(told), "{answer}");
     }
     for broken in ["x\r\n", "3\nabc\r\n", "3;\n\r\nabc", "3\r\nabcd", "0\r\nHost: b\r\n\r\n"] {
         let answer = raw(node.app.public, call("POST", broken).as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{broken:?}: {answer}");
+        // The echo may have begun; then it is cut.
+        let is_cut = answer.starts_with("HTTP/1.1 200 ") && !answer.ends_with("0\r\n\r\n");
+        assert!(is_cut || answer.starts_with("HTTP/1.1 400 "), "{broken:?}: {answer}");
     }
 }
