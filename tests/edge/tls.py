@@ -73,12 +73,11 @@ def scan(node, authority, tally):
     ]
     begun = time.monotonic()
     try:
-        subprocess.run(
-            [*map(str, command)], stdin=subprocess.DEVNULL, capture_output=True, timeout=150,
-            cwd=node.processes.folder,
-        )
+        process = node.processes.start("testssl", *map(str, command))
+        process.wait(150)
         findings = json.loads(found.read_text())
     except (subprocess.TimeoutExpired, OSError, ValueError) as error:
+        node.processes.end(process)
         tally.check("tls: testssl.sh", f"did not end well: {error}")
         return
     judged = {}
