@@ -255,7 +255,7 @@ def run(processes, binary, tally):
     for name, origin, recorder in started:
         node = Node(processes, binary, name, origin)
         arguments = (name, node, recorder, cases, tally, lock)
-        threads.append(threading.Thread(target=run_origin, args=arguments))
+        threads.append(threading.Thread(target=run_origin, args=arguments, daemon=True))
     for it in threads:
         it.start()
     for it in threads:

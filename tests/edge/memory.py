@@ -7,7 +7,7 @@ from nodes import until
 
 #: What an attack may add to the resident memory, and what may stay of it.
 PEAK_KIB = 64 * 1024
-STAYS_KIB = 24 * 1024
+STAYS_KIB = 32 * 1024
 #: The allocator gives memory back after a while.
 BACK_S = 20
 

@@ -57,17 +57,23 @@ class Processes:
             try:
                 it.wait(10)
             except subprocess.TimeoutExpired:
-                # Children of its own share its process group, made below.
-                os.killpg(it.pid, signal.SIGKILL)
-                it.wait()
+                self.end(it)
 
     def start(self, name, *command):
         with open(self.folder / f"{name}.log", "ab") as log:
             it = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                # A process group of its own, to be ended with all it started.
+                start_new_session=True,
             )
         self.started.append(it)
         return it
+
+    def end(self, process):
+        """Ends one of them, and what it started itself."""
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def log(self, name):
         return (self.folder / f"{name}.log").read_text(errors="replace")

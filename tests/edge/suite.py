@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import pathlib
+import signal
 import sys
 import tempfile
 
@@ -16,6 +17,8 @@ def main():
     parser.add_argument("binary", type=pathlib.Path, help="portolan")
     parser.add_argument("--only", choices=PARTS, help="one part")
     args = parser.parse_args()
+    # Whoever is told to end still ends what was started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     tally = Tally()
     for part in [args.only] if args.only else PARTS:
         print(f"edge-suite: {part}", flush=True)
