@@ -91,17 +91,6 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Returns [`Inputs::expected`] of the inputs these come from.
-    pub(crate) fn expected(&self) -> Micros {
-        Micros(self.path_us) + Micros(self.queue_us) + Micros(self.service_us)
-    }
-
-    /// Returns these with the cost of failing of `inputs`; see [`Inputs::terms`].
-    pub(crate) fn failing(self, inputs: &Inputs, alternative: Micros) -> Self {
-        let failing_us = (alternative + inputs.loss()).times_ppm(inputs.failing()).0;
-        Self { failing_us, ..self }
-    }
-
     /// Returns the cost.
     pub fn total(&self) -> Micros {
         let parts = [self.path_us, self.queue_us, self.service_us, self.failing_us];
@@ -155,8 +144,25 @@ impl Inputs {
 
     /// Returns the expected time to completion, were it not to fail.
     pub fn expected(&self) -> Micros {
-        let (path, queue, service) = self.times(self.load_milli());
+        self.expected_under(self.load_milli())
+    }
+
+    /// Returns [`Inputs::expected`]; `load_milli` is [`Inputs::load_milli`], which is dear
+    /// enough to be worked out once.
+    pub(crate) fn expected_under(&self, load_milli: u64) -> Micros {
+        let (path, queue, service) = self.times(load_milli);
         Micros(path) + Micros(queue) + Micros(service)
+    }
+
+    /// Returns the total of [`Inputs::terms`]; `expected` is [`Inputs::expected`].
+    #[inline]
+    pub(crate) fn cost(&self, expected: Micros, alternative: Micros) -> Micros {
+        let certain = [self.price_us, self.weight_us, self.switch_us].map(u64::from);
+        expected + self.failing_costs(alternative) + Micros(certain.iter().sum())
+    }
+
+    fn failing_costs(&self, alternative: Micros) -> Micros {
+        (alternative + self.loss()).times_ppm(self.failing())
     }
 
     /// Returns the parts of the cost; `alternative` is the expected time of the best other
@@ -165,18 +171,12 @@ impl Inputs {
     /// `(1-p)·T + p·(T + alternative + loss)`: the time to notice a failure is taken as the
     /// time the answer would have needed.
     pub fn terms(&self, alternative: Micros) -> Terms {
-        self.certain(self.load_milli()).failing(self, alternative)
-    }
-
-    /// Returns the parts of the cost, were it not to fail; `load_milli` is
-    /// [`Inputs::load_milli`], which is dear enough to be worked out once.
-    pub(crate) fn certain(&self, load_milli: u64) -> Terms {
-        let (path_us, queue_us, service_us) = self.times(load_milli);
+        let (path_us, queue_us, service_us) = self.times(self.load_milli());
         Terms {
             path_us,
             queue_us,
             service_us,
-            failing_us: 0,
+            failing_us: self.failing_costs(alternative).0,
             price_us: u64::from(self.price_us),
             weight_us: u64::from(self.weight_us),
             switch_us: u64::from(self.switch_us),

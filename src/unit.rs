@@ -132,8 +132,8 @@ impl Decay {
             young if young < 1 << 44 => (young << 20) / half_ms,
             old => ((u128::from(old) << 20) / u128::from(half_ms)) as u64,
         };
-        let (at, part) = (((1 << 20) - rest) >> 10, ((1 << 20) - rest) & 1023);
-        let (low, high) = (power(at as usize), power(at as usize + 1));
+        let (at, part) = ((((1 << 20) - rest) >> 10) as usize, ((1 << 20) - rest) & 1023);
+        let (low, high) = (u64::from(EXP2[at]), u64::from(EXP2[at + 1]));
         Self { whole, factor: low + (high - low) * part / 1024 }
     }
 
@@ -143,12 +143,6 @@ impl Decay {
         let halved = value.checked_shr(self.whole.min(64) as u32).unwrap_or(0);
         ((u128::from(halved) * u128::from(self.factor)) >> 17) as u64
     }
-}
-
-/// Returns `65536 * 2^(i/1024)` for `i` up to 1024.
-#[inline]
-fn power(i: usize) -> u64 {
-    EXP2.get(i).map_or(2 << 16, |it| u64::from(*it))
 }
 
 /// Returns the binary logarithm of `value` in steps of 1/1024, within one step; 0 for 0.
@@ -184,10 +178,35 @@ pub fn scaled(value: u64, steps: i32) -> u64 {
 static LOG2: LazyLock<[u16; 1024]> = LazyLock::new(|| {
     std::array::from_fn(|i| libm::round(1024.0 * libm::log2(1.0 + i as f64 / 1024.0)) as u16)
 });
-/// `65536 * 2^(i/1024)`, rounded.
-static EXP2: LazyLock<[u32; 1024]> = LazyLock::new(|| {
-    std::array::from_fn(|i| libm::round(65536.0 * libm::exp2(i as f64 / 1024.0)) as u32)
-});
+/// `65536 * 2^(i/1024)`, rounded; the last entry is there for who reads two neighbours. It
+/// is worked out by the compiler, because every candidate of every choice reads it and would
+/// ask each time whether it is there.
+static EXP2: [u32; 1026] = exp2_table();
+
+/// Multiplies the roots of two that the bits of each number name, with 2^62 as one.
+const fn exp2_table() -> [u32; 1026] {
+    let mut roots = [0_u128; 11];
+    roots[0] = 2 << 62;
+    let mut at = 1;
+    while at < roots.len() {
+        roots[at] = (roots[at - 1] << 62).isqrt();
+        at += 1;
+    }
+    let mut table = [2 << 16; 1026];
+    let mut i = 0;
+    while i < 1024 {
+        let (mut power, mut bit) = (1_u128 << 62, 1);
+        while bit < roots.len() {
+            if i >> (10 - bit) & 1 == 1 {
+                power = (power * roots[bit]) >> 62;
+            }
+            bit += 1;
+        }
+        table[i] = ((power + (1 << 45)) >> 46) as u32;
+        i += 1;
+    }
+    table
+}
 
 /// An ISO 3166-1 alpha-2 country code, upper case.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -237,6 +256,14 @@ impl<'de> serde::Deserialize<'de> for Country {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_table_of_powers_is_rounded_as_it_should_be() {
+        for (i, power) in EXP2.iter().enumerate().take(1025) {
+            let exact = 65536.0 * libm::exp2(i as f64 / 1024.0);
+            assert_eq!(f64::from(*power), libm::round(exact), "{i}");
+        }
+    }
 
     #[test]
     fn costs_saturate() {

@@ -22,7 +22,6 @@ use crate::unit::{Country, Ppm};
 pub use column::Column;
 pub use index::{Index, List};
 pub use outcome::Gauge;
-pub use promise::Pending;
 pub use rest::Resting;
 pub use row::{Member, Offer, Prior, Row, Runner, Standing};
 

@@ -8,9 +8,9 @@ use crate::policy::decide::{decide, terms_of};
 use crate::policy::filter::{Exclusion, exclusion};
 use crate::score::{Evidence, Inputs, Terms};
 use crate::unit::Micros;
-use crate::view::outcome::{Gauge, Refused};
+use crate::view::outcome::Gauge;
 use crate::view::row::{Offer, Path, Prior, Row};
-use crate::view::{Member, Pending, Resting, View};
+use crate::view::{Member, View};
 
 /// A choice and everything it looked at.
 #[derive(Clone, Debug)]
@@ -92,34 +92,22 @@ pub fn choose(
     })
 }
 
-/// What is read of a candidate at the moment of the choice.
+/// What is read of a candidate before anything else; what else its gauge tells is read only
+/// once it is known not to be out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Live {
     /// Requests of this node in flight there.
     pub in_flight: u32,
-    /// Places promised to clients that were shown it.
-    pub pending: Pending,
-    /// How often it said that it was full.
-    pub refused: Refused,
     /// Whether an idle connection waits.
     pub warm: bool,
     /// Whether the one place of a probation is taken.
     pub probing: bool,
-    /// Until when it asked to be left alone.
-    pub resting: Resting,
 }
 
 impl From<&Gauge> for Live {
     #[inline]
     fn from(gauge: &Gauge) -> Self {
-        Self {
-            in_flight: gauge.in_flight(),
-            pending: gauge.pending(),
-            refused: gauge.refused(),
-            warm: gauge.warm() > 0,
-            probing: gauge.is_probing(),
-            resting: gauge.resting(),
-        }
+        Self { in_flight: gauge.in_flight(), warm: gauge.warm() > 0, probing: gauge.is_probing() }
     }
 }
 
@@ -183,8 +171,8 @@ pub(crate) fn path(row: &Row, live: Live, ask: &Ask<'_>, now: Instant) -> Path {
         at,
         round_trips: if warm { 1 } else { ask.cold_round_trips },
         in_flight: live.in_flight,
-        promised_milli: live.pending.milli(now),
-        full_at: live.refused.news(row.refused_ever),
+        promised_milli: row.gauge.promised_milli(now),
+        full_at: row.gauge.refused().news(row.refused_ever),
         tried: u8::try_from(ask.tried.len()).unwrap_or(u8::MAX),
         switch_us: u32::try_from(switch).unwrap_or(u32::MAX),
     }
@@ -360,7 +348,7 @@ pub(crate) fn judge(
     now: Instant,
 ) -> Result<Inputs, Exclusion> {
     let live = live(&row.gauge);
-    if let Some(reason) = exclusion(row, offer, ask, live, now) {
+    if let Some(reason) = exclusion(row, offer, ask, live.probing, now) {
         return Err(reason);
     }
     let inputs = row.inputs(offer, &path(row, live, ask, now), now, prior);

@@ -19,7 +19,7 @@ pub struct Pick {
 /// Among near-equals two are drawn by free slots and the cheaper one is taken.
 pub fn decide(candidates: &[Inputs], running: Option<usize>, draw: u64) -> Option<Pick> {
     let loads: Vec<u64> = candidates.iter().map(Inputs::load_milli).collect();
-    let costs: Vec<Micros> = costed(candidates, &loads).iter().map(Terms::total).collect();
+    let costs = costs(candidates, &loads);
     let (best, least_cost) = two_least(costs.iter().copied()).0?;
     let band = near_equal(least_cost, &candidates[best]);
     let chosen = match running.filter(|at| keeps(costs[*at], least_cost)) {
@@ -31,21 +31,38 @@ pub fn decide(candidates: &[Inputs], running: Option<usize>, draw: u64) -> Optio
 
 /// Returns the parts of each candidate's cost.
 pub fn terms_of(candidates: &[Inputs]) -> Vec<Terms> {
-    let loads: Vec<u64> = candidates.iter().map(Inputs::load_milli).collect();
-    costed(candidates, &loads)
+    let expected = candidates.iter().map(Inputs::expected);
+    let Some(alternatives) = Alternatives::among(expected) else { return Vec::new() };
+    candidates.iter().enumerate().map(|(at, it)| it.terms(alternatives.of(at))).collect()
 }
 
-fn costed(candidates: &[Inputs], loads: &[u64]) -> Vec<Terms> {
-    let mut terms: Vec<Terms> =
-        candidates.iter().zip(loads).map(|(it, load)| it.certain(*load)).collect();
-    let (first, second) = two_least(terms.iter().map(Terms::expected));
-    // A failure turns to the best other candidate; one without another, to itself.
-    let (Some(least), Some(other)) = (first, second.or(first)) else { return terms };
-    for (at, terms) in terms.iter_mut().enumerate() {
-        let alternative = if at == least.0 { other.1 } else { least.1 };
-        *terms = terms.failing(&candidates[at], alternative);
+/// Returns the total of each candidate's [`terms_of`], without the parts in between.
+fn costs(candidates: &[Inputs], loads: &[u64]) -> Vec<Micros> {
+    let under = candidates.iter().zip(loads);
+    let mut costs: Vec<Micros> = under.map(|(it, load)| it.expected_under(*load)).collect();
+    let Some(alternatives) = Alternatives::among(costs.iter().copied()) else { return costs };
+    for (at, (cost, it)) in costs.iter_mut().zip(candidates).enumerate() {
+        *cost = it.cost(*cost, alternatives.of(at));
     }
-    terms
+    costs
+}
+
+/// Whom a failure turns to: the best other candidate; one without another, to itself.
+struct Alternatives {
+    least: Ranked,
+    other: Micros,
+}
+
+impl Alternatives {
+    fn among(expected: impl Iterator<Item = Micros>) -> Option<Self> {
+        let (first, second) = two_least(expected);
+        Some(Self { least: first?, other: second.or(first)?.1 })
+    }
+
+    /// Returns the expected time of whom a failure at position `at` turns to.
+    fn of(&self, at: usize) -> Micros {
+        if at == self.least.0 { self.other } else { self.least.1 }
+    }
 }
 
 /// Tells whether a session stays where it runs.
@@ -156,6 +173,26 @@ mod tests {
     #[test]
     fn nobody_is_chosen_from_nobody() {
         assert_eq!(decide(&[], None, 7), None);
+    }
+
+    #[test]
+    fn what_is_decided_by_is_the_sum_of_what_is_explained() {
+        let candidates: Vec<Inputs> = (0..40)
+            .map(|it| Inputs {
+                in_flight: it % 7,
+                tried: (it % 3) as u8,
+                failures_milli: it * 150,
+                others_milli: it * 90,
+                load_age_ms: it * 10,
+                price_us: if it == 39 { u32::MAX } else { it },
+                ..idle(20_000 + it * 1_000)
+            })
+            .collect();
+        for some in [&candidates[..], &candidates[..1]] {
+            let loads: Vec<u64> = some.iter().map(Inputs::load_milli).collect();
+            let sums: Vec<Micros> = terms_of(some).iter().map(Terms::total).collect();
+            assert_eq!(costs(some, &loads), sums);
+        }
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use crate::policy::ask::{Ask, PathKind};
-use crate::policy::choose::Live;
 use crate::view::row::{Offer, Row, Standing};
 
 /// Why a candidate may not serve a request.
@@ -48,7 +47,7 @@ pub fn exclusion(
     row: &Row,
     offer: &Offer,
     ask: &Ask<'_>,
-    live: Live,
+    probing: bool,
     now: Instant,
 ) -> Option<Exclusion> {
     let standing = match row.standing {
@@ -56,18 +55,24 @@ pub fn exclusion(
         Standing::Unknown => Some(Exclusion::Unchecked),
         Standing::Suspended | Standing::Probation if ask.overlook => None,
         Standing::Suspended => Some(Exclusion::Suspended),
-        Standing::Probation => live.probing.then_some(Exclusion::ProbationTaken),
+        Standing::Probation => probing.then_some(Exclusion::ProbationTaken),
         Standing::Draining => Some(Exclusion::Draining),
     };
     if ask.tried.contains(&row.id) {
         return Some(Exclusion::Tried);
     }
-    let resting = || live.resting.left(now).map(|_left| Exclusion::Resting);
+    let resting = || row.gauge.resting().left(now).map(|_left| Exclusion::Resting);
     standing.or_else(resting).or_else(|| wanted(offer, ask)).or_else(|| allowed(row, offer, ask))
 }
 
+#[inline]
 fn wanted(offer: &Offer, ask: &Ask<'_>) -> Option<Exclusion> {
     let runner = offer.runner.as_deref();
+    // Most ask for nothing in particular.
+    if ask.mode.is_none() && ask.gpus.is_empty() && ask.variant.is_none() {
+        let foreign = ask.path == PathKind::Relayed && runner.is_some_and(|it| it.path.is_none());
+        return foreign.then_some(Exclusion::ForeignOrigin);
+    }
     if ask.mode.is_some() && runner.map(|it| it.mode) != ask.mode {
         return Some(Exclusion::Mode);
     }
@@ -82,6 +87,7 @@ fn wanted(offer: &Offer, ask: &Ask<'_>) -> Option<Exclusion> {
     ask.variant.filter(|shown| *shown != variant).map(|_other| Exclusion::OtherVariant)
 }
 
+#[inline]
 fn allowed(row: &Row, offer: &Offer, ask: &Ask<'_>) -> Option<Exclusion> {
     let rules = ask.rules;
     if rules.never.contains(&row.id) {

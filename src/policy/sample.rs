@@ -39,7 +39,7 @@ pub fn to_measure(
         let Some((row, offer)) = resolve(view, member) else { return };
         let live = live(&row.gauge);
         let is_known = already.iter().any(|it| it.orchestrator == row.id);
-        if is_known || exclusion(row, offer, ask, live, now).is_some() {
+        if is_known || exclusion(row, offer, ask, live.probing, now).is_some() {
             return;
         }
         let (expected, _evidence) = row.expected_from(from);

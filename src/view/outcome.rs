@@ -3,11 +3,12 @@
 //! Nothing at request rate is ever a message: an outcome is a handful of atomic additions
 //! and one slot of a ring, whatever the load.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::unit::Micros;
-use crate::view::promise::{Pending, Promises};
+use crate::view::promise::Promises;
 use crate::view::rest::{Rest, Resting};
 
 /// What the request path counts for one orchestrator.
@@ -23,10 +24,15 @@ pub struct Gauge {
     refused_ever: AtomicU32,
     /// What of ours was in flight at the last of them.
     full_at: AtomicU32,
-    probing: AtomicBool,
-    dirty: AtomicBool,
     promises: Promises,
     rest: Rest,
+    probing: AtomicBool,
+    dirty: AtomicBool,
+    /// What the times in `promises` are counted from; set with the first. It stands behind
+    /// the line, since nobody looks for it while nothing is promised.
+    promised_since: OnceLock<Instant>,
+    /// The same of `rest`.
+    rested_since: OnceLock<Instant>,
     started: AtomicU32,
     successes: AtomicU32,
     failures: AtomicU32,
@@ -111,13 +117,13 @@ impl Gauge {
 
     /// Leaves it alone for `wait`, as it asked.
     pub fn rest(&self, now: Instant, wait: Duration) {
-        self.rest.take(now, wait);
+        self.rest.take(&self.rested_since, now, wait);
     }
 
     /// Returns until when it is to be left alone.
     #[inline]
     pub fn resting(&self) -> Resting {
-        self.rest.read()
+        self.rest.read(&self.rested_since)
     }
 
     /// Counts an attempt in; returns what is in flight with it.
@@ -168,20 +174,20 @@ impl Gauge {
     /// for work that keeps its place for `holding`. Counts as traffic, so that the
     /// orchestrator is soon asked how full it is.
     pub fn promise(&self, now: Instant, milli: u32, holding: Micros) {
-        self.promises.add(now, milli, holding);
+        self.promises.add(&self.promised_since, now, milli, holding);
         self.dirty.store(true, Ordering::Release);
     }
 
     /// Takes back `milli` thousandths of what was promised: the orchestrator's own figures
     /// show them.
     pub fn settle(&self, now: Instant, milli: u32) {
-        self.promises.settle(now, milli);
+        self.promises.settle(&self.promised_since, now, milli);
     }
 
-    /// Returns what is promised.
+    /// Returns what is left of what was promised, in thousandths of a place.
     #[inline]
-    pub fn pending(&self) -> Pending {
-        self.promises.pending()
+    pub fn promised_milli(&self, now: Instant) -> u32 {
+        self.promises.milli(&self.promised_since, now)
     }
 
     /// Returns the attempts in flight.
@@ -302,6 +308,11 @@ mod tests {
         assert_eq!(gauge.refused().news(0), None);
         gauge.end(Outcome::Full);
         assert_eq!((gauge.refused().news(0), gauge.refused().news(1)), (Some(2), None));
+    }
+
+    #[test]
+    fn what_every_choice_reads_fills_one_line() {
+        assert!(std::mem::offset_of!(Gauge, dirty) < 64);
     }
 
     #[test]

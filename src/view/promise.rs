@@ -10,27 +10,18 @@ use std::time::Instant;
 
 use crate::unit::{Micros, decayed};
 
-/// Promises at one orchestrator, for brief work and for lasting work.
+/// Promises at one orchestrator, for brief work and for lasting work. The times within are
+/// counted from the first promise, a moment their owner keeps elsewhere.
 #[derive(Debug, Default)]
 pub(crate) struct Promises {
-    /// What the times within are counted from; set with the first promise.
-    since: OnceLock<Instant>,
     brief: AtomicU64,
     lasting: AtomicU64,
 }
 
-/// What was promised, as it stood when read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pending {
-    since: Option<Instant>,
-    brief: u64,
-    lasting: u64,
-}
-
 impl Promises {
     /// Adds `milli` thousandths of a place, for work that keeps its place for `holding`.
-    pub(crate) fn add(&self, now: Instant, milli: u32, holding: Micros) {
-        let at = age_ms(*self.since.get_or_init(|| now), now);
+    pub(crate) fn add(&self, since: &OnceLock<Instant>, now: Instant, milli: u32, holding: Micros) {
+        let at = age_ms(*since.get_or_init(|| now), now);
         let (kept, half_ms) = match holding < BRIEF {
             true => (&self.brief, BRIEF_HALF_LIFE_MS),
             false => (&self.lasting, LASTING_HALF_LIFE_MS),
@@ -39,8 +30,8 @@ impl Promises {
     }
 
     /// Takes back `milli` thousandths: so much of what was promised has been seen.
-    pub(crate) fn settle(&self, now: Instant, milli: u32) {
-        let Some(since) = self.since.get() else { return };
+    pub(crate) fn settle(&self, since: &OnceLock<Instant>, now: Instant, milli: u32) {
+        let Some(since) = since.get() else { return };
         let at = age_ms(*since, now);
         let mut rest = u64::from(milli);
         for (kept, half_ms) in
@@ -52,28 +43,23 @@ impl Promises {
         }
     }
 
-    /// Returns what is promised.
+    /// Returns what is left of it at `now`, in thousandths of a place; a trace is nothing.
     #[inline]
-    pub(crate) fn pending(&self) -> Pending {
+    pub(crate) fn milli(&self, since: &OnceLock<Instant>, now: Instant) -> u32 {
         let (brief, lasting) =
             (self.brief.load(Ordering::Relaxed), self.lasting.load(Ordering::Relaxed));
         match brief | lasting {
-            0 => Pending::default(),
-            _ => Pending { since: self.since.get().copied(), brief, lasting },
+            0 => 0,
+            _ => since.get().map_or(0, |since| sum(brief, lasting, age_ms(*since, now))),
         }
     }
 }
 
-impl Pending {
-    /// Returns what is left of it at `now`, in thousandths of a place; a trace is nothing.
-    #[inline]
-    pub fn milli(self, now: Instant) -> u32 {
-        let Some(since) = self.since else { return 0 };
-        let at = age_ms(since, now);
-        let sum =
-            left(self.brief, at, BRIEF_HALF_LIFE_MS) + left(self.lasting, at, LASTING_HALF_LIFE_MS);
-        if sum < TRACE_MILLI { 0 } else { sum as u32 }
-    }
+/// Kept out of the way of choices among whom nobody was promised.
+#[inline(never)]
+fn sum(brief: u64, lasting: u64, at: u64) -> u32 {
+    let sum = left(brief, at, BRIEF_HALF_LIFE_MS) + left(lasting, at, LASTING_HALF_LIFE_MS);
+    if sum < TRACE_MILLI { 0 } else { sum as u32 }
 }
 
 fn age_ms(since: Instant, now: Instant) -> u64 {
@@ -123,35 +109,35 @@ mod tests {
 
     #[test]
     fn a_promise_nobody_takes_up_fades_to_nothing() {
-        let (now, promises) = (clock::now(), Promises::default());
-        let milli = |seconds| promises.pending().milli(now + Duration::from_secs(seconds));
+        let (now, since, promises) = (clock::now(), OnceLock::new(), Promises::default());
+        let milli = |seconds| promises.milli(&since, now + Duration::from_secs(seconds));
         assert_eq!(milli(0), 0);
-        promises.add(now, 1_000, SESSION);
+        promises.add(&since, now, 1_000, SESSION);
         assert_eq!((milli(0), milli(5), milli(10)), (1_000, 500, 250));
         assert_eq!(milli(60), 0);
-        promises.add(now + Duration::from_secs(60), 1_000, CALL);
+        promises.add(&since, now + Duration::from_secs(60), 1_000, CALL);
         assert_eq!((milli(60), milli(61), milli(70)), (1_000, 500, 0));
     }
 
     #[test]
     fn promises_add_up_and_what_was_seen_is_taken_back() {
-        let (now, promises) = (clock::now(), Promises::default());
-        promises.settle(now, 5_000);
-        (0..10).for_each(|_| promises.add(now, 1_000, SESSION));
-        promises.add(now, 1_000, CALL);
-        assert_eq!(promises.pending().milli(now), 11_000);
-        promises.settle(now, 4_000);
-        assert_eq!(promises.pending().milli(now), 7_000);
-        promises.settle(now, 6_500);
-        assert_eq!(promises.pending().milli(now), 500);
-        promises.settle(now, 9_000);
-        assert_eq!(promises.pending().milli(now), 0);
+        let (now, since, promises) = (clock::now(), OnceLock::new(), Promises::default());
+        promises.settle(&since, now, 5_000);
+        (0..10).for_each(|_| promises.add(&since, now, 1_000, SESSION));
+        promises.add(&since, now, 1_000, CALL);
+        assert_eq!(promises.milli(&since, now), 11_000);
+        promises.settle(&since, now, 4_000);
+        assert_eq!(promises.milli(&since, now), 7_000);
+        promises.settle(&since, now, 6_500);
+        assert_eq!(promises.milli(&since, now), 500);
+        promises.settle(&since, now, 9_000);
+        assert_eq!(promises.milli(&since, now), 0);
     }
 
     #[test]
     fn no_more_is_promised_than_fits() {
-        let (now, promises) = (clock::now(), Promises::default());
-        (0..20).for_each(|_| promises.add(now, u32::MAX, SESSION));
-        assert_eq!(u64::from(promises.pending().milli(now)), MILLI_MAX);
+        let (now, since, promises) = (clock::now(), OnceLock::new(), Promises::default());
+        (0..20).for_each(|_| promises.add(&since, now, u32::MAX, SESSION));
+        assert_eq!(u64::from(promises.milli(&since, now)), MILLI_MAX);
     }
 }

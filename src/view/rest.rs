@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 /// When an orchestrator may be asked again; one atomic, written and read by requests.
 #[derive(Debug, Default)]
 pub(crate) struct Rest {
-    /// What the time is counted from; set with the first rest.
-    since: OnceLock<Instant>,
-    /// Milliseconds after `since`; 0 for never.
+    /// Milliseconds after `since`, which its owner keeps elsewhere; 0 for never.
     until_ms: AtomicU64,
 }
 
@@ -19,17 +17,17 @@ pub struct Resting(Option<Instant>);
 
 impl Rest {
     /// Leaves it alone for `wait`, at most [`REST_MAX`]; a longer rest stands.
-    pub(crate) fn take(&self, now: Instant, wait: Duration) {
-        let since = *self.since.get_or_init(|| now);
+    pub(crate) fn take(&self, since: &OnceLock<Instant>, now: Instant, wait: Duration) {
+        let since = *since.get_or_init(|| now);
         let until = now.saturating_duration_since(since) + wait.min(REST_MAX);
         self.until_ms.fetch_max(until.as_millis() as u64, Ordering::Relaxed);
     }
 
     #[inline]
-    pub(crate) fn read(&self) -> Resting {
+    pub(crate) fn read(&self, since: &OnceLock<Instant>) -> Resting {
         match self.until_ms.load(Ordering::Relaxed) {
             0 => Resting(None),
-            ms => Resting(self.since.get().map(|since| *since + Duration::from_millis(ms))),
+            ms => Resting(since.get().map(|since| *since + Duration::from_millis(ms))),
         }
     }
 }
@@ -52,13 +50,13 @@ mod tests {
 
     #[test]
     fn a_rest_ends_by_itself_and_the_longest_stands() {
-        let (rest, now) = (Rest::default(), clock::now());
-        assert_eq!(rest.read().left(now), None);
-        rest.take(now, Duration::from_secs(5));
-        rest.take(now, Duration::from_secs(1));
-        assert_eq!(rest.read().left(now), Some(Duration::from_secs(5)));
-        assert_eq!(rest.read().left(now + Duration::from_secs(5)), None);
-        rest.take(now, Duration::MAX);
-        assert_eq!(rest.read().left(now), Some(REST_MAX));
+        let (rest, since, now) = (Rest::default(), OnceLock::new(), clock::now());
+        assert_eq!(rest.read(&since).left(now), None);
+        rest.take(&since, now, Duration::from_secs(5));
+        rest.take(&since, now, Duration::from_secs(1));
+        assert_eq!(rest.read(&since).left(now), Some(Duration::from_secs(5)));
+        assert_eq!(rest.read(&since).left(now + Duration::from_secs(5)), None);
+        rest.take(&since, now, Duration::MAX);
+        assert_eq!(rest.read(&since).left(now), Some(REST_MAX));
     }
 }

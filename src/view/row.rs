@@ -71,14 +71,14 @@ impl Row {
     #[inline]
     pub fn inputs(&self, offer: &Offer, path: &Path, now: Instant, prior: Prior) -> Inputs {
         let service = offer.service.unwrap_or(prior.service);
-        let age_ms = |at: Instant| whole(now.saturating_duration_since(at).as_millis());
+        let age_ms = |at: Instant| age_ms(at, now);
         Inputs {
-            rtt_us: whole(u128::from(path.rtt.0)),
+            rtt_us: whole(path.rtt.0),
             evidence: path.evidence,
             evidence_age_ms: path.at.map_or(u32::MAX, age_ms),
             round_trips: path.round_trips,
-            service_us: whole(u128::from(service.0)),
-            holding_us: whole(u128::from(offer.holding.max(service).0)),
+            service_us: whole(service.0),
+            holding_us: whole(offer.holding.max(service).0),
             in_flight: path.in_flight,
             promised_milli: path.promised_milli,
             others_milli: offer.others_milli,
@@ -96,8 +96,8 @@ impl Row {
             successes_milli: self.outcomes.successes_milli,
             outcome_age_ms: age_ms(self.outcomes.at),
             fleet: prior.failing,
-            price_us: whole(u128::from(offer.price.0)),
-            weight_us: whole(u128::from(self.weight.0)),
+            price_us: whole(offer.price.0),
+            weight_us: whole(self.weight.0),
             switch_us: path.switch_us,
         }
     }
@@ -263,8 +263,15 @@ pub enum Mode {
 }
 
 /// Brings a count into a `u32`; what does not fit is as good as endless.
-fn whole(value: u128) -> u32 {
+fn whole(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+/// `Duration::as_millis` counts in 128 bits, which a choice would pay for at every candidate.
+#[inline]
+fn age_ms(at: Instant, now: Instant) -> u32 {
+    let age = now.saturating_duration_since(at);
+    whole(age.as_secs().saturating_mul(1000).saturating_add(age.subsec_millis().into()))
 }
 
 /// What is full without anything in flight there is taken to have half a place: whoever goes

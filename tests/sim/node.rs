@@ -1,6 +1,8 @@
 //! A node of this program as a gateway: its machines, its View and its choices, without its
 //! sockets and actors.
 
+mod defaults;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,19 +10,18 @@ use std::time::{Duration, Instant};
 use portolan::clock;
 use portolan::directory::{self, Directory, Named, Source};
 use portolan::geo::{Confidence, Place, Point, expected_rtt};
-use portolan::health::{self, HealthStore, MemoryStore, Outbox, Versioned};
+use portolan::health::{HealthStore, MemoryStore, Outbox, Versioned};
 use portolan::id::{NodeId, OrchestratorId};
-use portolan::livepeer::runner::{Mode, Runner};
 use portolan::orchestrator::evidence::Told;
-use portolan::orchestrator::{self, Answer, CheckFailure, Declared, Orchestrator, Output};
+use portolan::orchestrator::{Answer, CheckFailure, Declared, Orchestrator, Output};
 use portolan::policy::{Ask, Caller, PathKind, Rules, choose, in_order, rank};
-use portolan::suspension;
 use portolan::unit::Micros;
 use portolan::uri::ServiceUri;
 use portolan::view::column::COLD_ROUND_TRIPS;
 use portolan::view::outcome::{Gauge, Outcome};
 use portolan::view::{Atlas, Capabilities, CapabilityId, Standing, View};
 
+use self::defaults::{APP, DIRECTORY, HEALTH, PARAMS, advert};
 use super::algorithm::{Answered, End};
 use super::draws;
 use super::gateway::Gateway;
@@ -305,55 +306,3 @@ impl Gateway for Node {
 fn name(site: &Site) -> NodeId {
     NodeId(site.region.0)
 }
-
-fn advert(uri: &ServiceUri, slots: usize, used: usize) -> Runner {
-    Runner {
-        url: format!("{}/work", uri.as_str()),
-        app: APP.into(),
-        version: None,
-        metadata: None,
-        mode: Mode::SingleShot,
-        gpu: None,
-        capacity: slots as u32,
-        capacity_used: used as u32,
-        capacity_available: slots.saturating_sub(used) as u32,
-        price_info: None,
-    }
-}
-
-const APP: &str = "sim/work";
-/// The defaults of a node.
-const PARAMS: orchestrator::Params = orchestrator::Params {
-    suspension: suspension::Params {
-        consecutive: 5,
-        share_permille: 500,
-        requests_min: 20,
-        checks: 2,
-        first: Duration::from_secs(5),
-        longest: Duration::from_secs(300),
-    },
-    slow_start: Duration::from_secs(30),
-    weight_wait: Duration::ZERO,
-    offers: orchestrator::offer::Params {
-        capacity: 10,
-        session: Duration::from_secs(60),
-        wait_per_cent: Duration::from_millis(200),
-        ether_cents: 300_000,
-    },
-};
-const DIRECTORY: directory::Params = directory::Params {
-    orchestrators_max: 20_000,
-    checks_per_second: 200,
-    checks_at_once: 600,
-    interval_busy: Duration::from_secs(5),
-    interval_idle: Duration::from_secs(30),
-    interval_longest: Duration::from_secs(300),
-};
-const HEALTH: health::Params = health::Params {
-    ttl: Duration::from_secs(90),
-    refresh: Duration::from_secs(30),
-    max_records: 20_000,
-    max_origins: 64,
-    max_version_jump: 1 << 32,
-    max_epoch_jump: 1 << 42,
-};

@@ -1,16 +1,20 @@
 //! One run: what happens, in order of time, from the first request to the last answer.
 
+mod attempt;
+mod due;
+mod news;
+
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use portolan::health::Versioned;
-
-use super::algorithm::{Algorithm, Answered, End};
+use self::attempt::Attempt;
+use self::due::{Due, Event};
+use super::algorithm::{Algorithm, End};
 use super::draws;
 use super::gateway::Gateway;
 use super::scenario::{Change, Scenario};
-use super::server::{Arrival, Server, State};
+use super::server::{Server, State};
 use super::stats::Figures;
 use super::world::World;
 
@@ -58,42 +62,6 @@ struct Job {
     tried: Vec<usize>,
     /// What a client was shown that goes by itself.
     list: Option<Vec<usize>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Attempt {
-    request: usize,
-    server: usize,
-    /// When it was begun, and when it was sent over an open connection.
-    began: u64,
-    sent: u64,
-    rtt: u64,
-    open: bool,
-    life: u32,
-}
-
-#[derive(Debug)]
-struct Due {
-    at: u64,
-    sequence: u64,
-    event: Event,
-}
-
-#[derive(Debug)]
-enum Event {
-    Ask(usize),
-    Connects(usize),
-    Reaches(usize),
-    Finished(usize),
-    Answers(usize, End),
-    GaveUp(usize),
-    Ticks(usize),
-    Asks(usize, usize),
-    Asked(usize, usize, usize),
-    Checked(usize, usize, Option<(u64, usize)>),
-    Tells(usize),
-    Told(usize, usize, Vec<Versioned>),
-    Changes(Change),
 }
 
 impl<'a> Run<'a> {
@@ -218,149 +186,7 @@ impl<'a> Run<'a> {
             self.go_on(now, request);
             return;
         }
-        let noise = draws::unit(draws::word(&[self.world.seed, 7, request as u64, server as u64]));
-        let rtt = self.world.course(request, server) as f64 * (1.0 - 0.05 * noise.ln());
-        let rtt = rtt as u64;
-        let warm = !direct && self.lease(gateway, server);
-        let attempt = self.attempts.len();
-        let life = self.servers[server].life;
-        let sent = if warm { now } else { now + 2 * rtt };
-        self.attempts.push(Attempt { request, server, began: now, sent, rtt, open: true, life });
-        if !direct && self.cut.contains(&(gateway, server)) {
-            let patience = if warm { HEAD_PATIENCE } else { CONNECT_PATIENCE };
-            self.then(now + patience.as_micros() as u64, Event::GaveUp(attempt));
-        } else {
-            self.then(now + rtt / 2, Event::Connects(attempt));
-        }
-    }
-
-    /// Takes an idle connection, if there is one.
-    fn lease(&mut self, gateway: usize, server: usize) -> bool {
-        let idle = &mut self.idle[gateway][server];
-        let warm = *idle > 0;
-        *idle = idle.saturating_sub(1);
-        self.gateways[gateway].warm(server, *idle);
-        warm
-    }
-
-    /// The first packet arrives: at a closed port, or at somebody.
-    fn connects(&mut self, now: u64, number: usize) {
-        let attempt = self.attempts[number];
-        let server = &self.servers[attempt.server];
-        if server.state == State::Down || server.life != attempt.life {
-            self.then(now + attempt.rtt / 2, Event::Answers(number, End::Broken));
-            return;
-        }
-        let late = attempt.sent + HEAD_PATIENCE.as_micros() as u64;
-        self.then(late, Event::GaveUp(number));
-        self.then(attempt.sent + attempt.rtt / 2, Event::Reaches(number));
-    }
-
-    fn reaches(&mut self, now: u64, number: usize) {
-        let attempt = self.attempts[number];
-        let server = &mut self.servers[attempt.server];
-        let back = now + attempt.rtt / 2;
-        match server.state {
-            State::Silent => {}
-            State::Down => self.then(back, Event::Answers(number, End::Broken)),
-            State::FailsFast => self.then(back, Event::Answers(number, End::Failed)),
-            State::Well => match server.arrive(number) {
-                Arrival::Begun => self.begins(now, number),
-                Arrival::Queued => {}
-                Arrival::Refused => self.then(back, Event::Answers(number, End::Full)),
-            },
-        }
-    }
-
-    fn begins(&mut self, now: u64, number: usize) {
-        let Attempt { request, server, .. } = self.attempts[number];
-        self.attempts[number].life = self.servers[server].life;
-        self.then(now + self.world.work_us(request, server), Event::Finished(number));
-    }
-
-    fn finished(&mut self, now: u64, number: usize) {
-        let attempt = self.attempts[number];
-        let server = &mut self.servers[attempt.server];
-        if server.life != attempt.life {
-            return;
-        }
-        let attempts = &self.attempts;
-        let next = server.finish(|waiting| attempts[waiting].open);
-        if server.state == State::Well {
-            self.then(now + attempt.rtt / 2, Event::Answers(number, End::Served));
-        }
-        if let Some(next) = next {
-            self.begins(now, next);
-        }
-    }
-
-    /// An attempt ends, one way or the other; whatever comes after that is not heard.
-    fn ends(&mut self, now: u64, number: usize, end: End) {
-        let attempt = self.attempts[number];
-        if !std::mem::take(&mut self.attempts[number].open) {
-            return;
-        }
-        let request = self.world.requests[attempt.request];
-        let gateway = request.gateway;
-        if request.direct.is_none() {
-            if end == End::Served || end == End::Full || end == End::Failed {
-                let idle = &mut self.idle[gateway][attempt.server];
-                *idle = (*idle + 1).min(IDLE_MAX);
-                self.gateways[gateway].warm(attempt.server, *idle);
-            }
-            let took = now - attempt.began;
-            let waited = now.saturating_sub(attempt.sent);
-            self.gateways[gateway].end(now, attempt.server, Answered { end, took, waited });
-        }
-        match end {
-            End::Served if request.at >= self.scenario.counts_from().as_micros() as u64 => {
-                self.served.push(now - request.at);
-            }
-            End::Served => {}
-            End::Full | End::Failed | End::Broken | End::Silent => {
-                self.go_on(now, attempt.request);
-            }
-        }
-    }
-
-    /// Starts the checks a gateway wants.
-    fn look(&mut self, now: u64, gateway: usize) {
-        for server in self.gateways[gateway].checks() {
-            self.then(now, Event::Asks(gateway, server));
-        }
-    }
-
-    fn asks(&mut self, now: u64, gateway: usize, server: usize) {
-        self.sequence += 1;
-        let noise = draws::unit(draws::word(&[self.world.seed, 8, self.sequence]));
-        let rtt = (self.world.rtt[gateway][server] as f64 * (1.0 - 0.05 * noise.ln())) as u64;
-        if self.cut.contains(&(gateway, server)) {
-            self.then(
-                now + CHECK_PATIENCE.as_micros() as u64,
-                Event::Checked(gateway, server, None),
-            );
-        } else if self.servers[server].state == State::Down {
-            self.then(now + rtt, Event::Checked(gateway, server, None));
-        } else {
-            self.then(now + 5 * rtt / 2, Event::Asked(gateway, server, rtt as usize));
-        }
-    }
-
-    fn tells(&mut self, now: u64, gateway: usize) {
-        let (held, from) = (self.scenario.held, &self.world.gateways[gateway].point);
-        let mut sent: BTreeMap<usize, Vec<Versioned>> = BTreeMap::new();
-        for peer in (0..self.gateways.len()).filter(|peer| *peer != gateway) {
-            let mut records = self.gateways[gateway].tell(now, peer);
-            records.iter_mut().for_each(|it| it.age += held);
-            sent.insert(peer, records);
-        }
-        for (peer, records) in sent.into_iter().filter(|(_, records)| !records.is_empty()) {
-            let metres = from.distance_m(&self.world.gateways[peer].point);
-            let way = portolan::geo::expected_rtt(metres).0 / 2;
-            let at = now + held.as_micros() as u64 + way;
-            self.then(at, Event::Told(gateway, peer, records));
-        }
-        self.then(now + self.scenario.told_every.as_micros() as u64, Event::Tells(gateway));
+        self.set_out(now, request, server);
     }
 
     fn changes(&mut self, now: u64, change: Change) {
@@ -392,35 +218,10 @@ impl<'a> Run<'a> {
     }
 }
 
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
-    }
-}
-
 /// As of `edge`: after four orchestrators the fault is hardly theirs.
 const ATTEMPTS_MAX: usize = 4;
 /// A client walks this far down a list.
 const WALKED_MAX: usize = 8;
-/// How long an answer's head may take: ten times what usual work does.
-const HEAD_PATIENCE: Duration = Duration::from_secs(4);
-const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
-const CHECK_PATIENCE: Duration = Duration::from_secs(3);
-const IDLE_MAX: u32 = 16;
 const TICK_US: u64 = 100_000;
 /// Answers still come in after the last request.
 const AFTERWARDS: Duration = Duration::from_secs(20);

@@ -24,6 +24,7 @@ use gateway::Gateway;
 use node::Node;
 use run::{Outcome, Run};
 use scenario::{FLAP, Scenario};
+use stats::Figures;
 use world::{Request, World};
 
 /// Calls `check` with every seed asked for and says how to repeat the one that fails.
@@ -47,6 +48,7 @@ fn story(name: &str) -> Scenario {
 fn the_same_seed_gives_the_same_result() {
     for_seeds(|seed| {
         for scenario in [story("flapping"), story("herd of 1,000")] {
+            let scenario = scenario.shortened(LENGTH / 2);
             let play = || {
                 let world = World::new(&scenario, seed);
                 Run::play(&world, &scenario, Algorithm::Portolan)
@@ -57,7 +59,8 @@ fn the_same_seed_gives_the_same_result() {
 }
 
 /// Every request that counts ends once, nobody is tried twice for it, and Portolan is not
-/// beaten by anybody: not in the mean, and by no more than chance in failures.
+/// beaten by anybody: not in the mean, where who failed counts as having waited in vain, and
+/// by no more than chance in failures.
 #[track_caller]
 fn better_than_every_other(name: &str) {
     let scenario = story(name);
@@ -72,12 +75,17 @@ fn better_than_every_other(name: &str) {
         for other in Algorithm::ALL.into_iter().skip(1) {
             let (other, figures) = (other.name(), play(other));
             let what = format!("{name}, {other}: {figures:?}, portolan: {own:?}");
-            // Who turns away one in twenty has it easy with the rest.
-            let easy = figures.failed > own.failed + 5.0;
-            assert!(easy || own.mean_ms < figures.mean_ms * MEAN_BY_CHANCE, "{what}");
+            assert!(waited_ms(&own) < waited_ms(&figures), "{what}");
             assert!(own.failed <= figures.failed + FAILED_BY_CHANCE, "{what}");
         }
     });
+}
+
+/// Who turns away the slowest has it easy with the rest: the mean of those served alone would
+/// be in its favour.
+fn waited_ms(figures: &Figures) -> f64 {
+    let failed = figures.failed / 100.0;
+    figures.mean_ms * (1.0 - failed) + IN_VAIN_MS * failed
 }
 
 #[test]
@@ -209,9 +217,9 @@ fn flapping_costs_few_attempts_in_vain() {
 }
 
 /// A story in short.
-const LENGTH: Duration = Duration::from_secs(20);
-/// One short run of one seed strays by a few percent; the report, with many, strays less.
-const MEAN_BY_CHANCE: f64 = 1.05;
+const LENGTH: Duration = Duration::from_secs(16);
+/// As long as an answer may take.
+const IN_VAIN_MS: f64 = 4_000.0;
 /// Of a few thousand requests one or two fail by chance, in percent.
 const FAILED_BY_CHANCE: f64 = 0.2;
 /// Attempts of five gateways together at one that is down, each time it goes down.

@@ -73,7 +73,7 @@ fn what_was_seen_is_not_promised_any_more() {
         view.promise(now, listed(&view, now, draw));
     }
     let gauge = &view.row(Slot(0)).unwrap().gauge;
-    assert_eq!(gauge.pending().milli(now), 2_400);
+    assert_eq!(gauge.promised_milli(now), 2_400);
     gauge.settle(now, 2_000);
-    assert_eq!(gauge.pending().milli(now), 400);
+    assert_eq!(gauge.promised_milli(now), 400);
 }
