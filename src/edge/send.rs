@@ -103,7 +103,9 @@ fn request(route: &Route, job: &Job, body: Body) -> Result<Request<Body>, Refusa
 /// Whose doing it is that no answer came.
 fn in_vain(waited: &Waited) -> Refusal {
     match waited {
-        Waited::ForClient(_) => Refusal::client(ServeError::Body(waited.to_string())),
+        Waited::ForClient(_) | Waited::ForRest => {
+            Refusal::client(ServeError::Body(waited.to_string()))
+        }
         Waited::ForAnswer(_) => {
             let said = waited.to_string();
             Refusal { why: Why::Silent, processed: true, sent: true, retry_after: None, said }

@@ -14,6 +14,9 @@ pub(crate) enum Waited {
     /// The client's body stood still, or all but did.
     #[error("too little of it came in {0:?}")]
     ForClient(Duration),
+    /// The client's body broke off.
+    #[error("it broke off before its end")]
+    ForRest,
     /// The body was sent and no answer began.
     #[error("no answer within {0:?}")]
     ForAnswer(Duration),
@@ -70,19 +73,24 @@ impl Upload {
         loop {
             let now = clock::now();
             let (wait, stalled) = match self.end() {
+                // What broke off is not answered as if it were whole; a moment is left to an
+                // answer that was on its way.
+                Some(ended) if self.is_broken() => {
+                    ((ended + BROKEN_GRACE).saturating_duration_since(now), true)
+                }
                 Some(ended) => ((ended + patience).saturating_duration_since(now), false),
                 None => ((self.moved_at() + STALL).saturating_duration_since(now), true),
             };
             let wait =
                 if stalled && self.0.bounds.rate_min > 0 { wait.min(SLOW_LOOK) } else { wait };
-            if stalled && self.is_slow(now) {
+            if stalled && !self.is_broken() && self.is_slow(now) {
                 return Err(Waited::ForClient(now.saturating_duration_since(self.0.started)));
             }
             if wait.is_zero() {
-                return Err(if stalled {
-                    Waited::ForClient(STALL)
-                } else {
-                    Waited::ForAnswer(patience)
+                return Err(match stalled {
+                    true if self.is_broken() => Waited::ForRest,
+                    true => Waited::ForClient(STALL),
+                    false => Waited::ForAnswer(patience),
                 });
             }
             if let Ok(answered) = tokio::time::timeout(wait, sending.as_mut()).await {
@@ -147,6 +155,8 @@ impl Watch for Upload {
 /// How slow a body is shows after this,
 const SLOW_AFTER: Duration = Duration::from_secs(30);
 /// and is looked at this often.
-const SLOW_LOOK: Duration = Duration::from_secs(5);
+const SLOW_LOOK: Duration = Duration::from_secs(1);
+/// An answer to a body that broke off may still come for this long.
+const BROKEN_GRACE: Duration = Duration::from_millis(500);
 /// A client's body may stand still for this long.
 const STALL: Duration = Duration::from_secs(30);
