@@ -94,14 +94,10 @@ impl Screen {
                     n
                 }
                 State::Chunked { chunked, upgrade } => {
-                    let before = *chunked;
                     let n = match chunked.take(rest) {
+                        Ok(n) => n,
                         // As above: its request passes first, so that somebody can answer.
-                        Err(_fault) if at > 0 => {
-                            *chunked = before;
-                            return Ok(at);
-                        }
-                        taken => taken?,
+                        Err(fault) => return if at > 0 { Ok(at) } else { Err(fault) },
                     };
                     if chunked.is_over() {
                         self.state = State::after(*upgrade);

@@ -103,7 +103,7 @@ fn request(route: &Route, job: &Job, body: Body) -> Result<Request<Body>, Refusa
 /// Whose doing it is that no answer came.
 fn in_vain(waited: &Waited) -> Refusal {
     match waited {
-        Waited::ForClient(_) | Waited::ForRest => {
+        Waited::ForClient(_) | Waited::Broken => {
             Refusal::client(ServeError::Body(waited.to_string()))
         }
         Waited::ForAnswer(_) => {

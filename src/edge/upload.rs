@@ -16,7 +16,7 @@ pub(crate) enum Waited {
     ForClient(Duration),
     /// The client's body broke off.
     #[error("it broke off before its end")]
-    ForRest,
+    Broken,
     /// The body was sent and no answer began.
     #[error("no answer within {0:?}")]
     ForAnswer(Duration),
@@ -88,7 +88,7 @@ impl Upload {
             }
             if wait.is_zero() {
                 return Err(match stalled {
-                    true if self.is_broken() => Waited::ForRest,
+                    true if self.is_broken() => Waited::Broken,
                     true => Waited::ForClient(STALL),
                     false => Waited::ForAnswer(patience),
                 });

@@ -48,36 +48,48 @@ impl Chunked {
 
     /// Returns how many of `bytes` may be passed on. Fields after the last chunk are held
     /// back until all of them are there.
+    ///
+    /// A fault is told once it stands first: what came before it has passed then, so that
+    /// whoever reads behind this is where this is, and in the midst of no data.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
         let mut at = 0;
         while at < bytes.len() && !self.is_over() {
-            if let Self::Data { left } = self {
-                let n = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len() - at);
-                *left -= n as u64;
-                at += n;
-                if *left == 0 {
-                    *self = Self::DataCr;
-                }
-            } else if let Self::Fields { searched } = self {
-                let rest = &bytes[at..];
-                // Without fields the body ends with an empty line.
-                let end = match rest {
-                    [b'\r', b'\n', ..] => Some(2),
-                    _ => head::end(rest, *searched, FIELDS_MAX)?,
-                };
-                let Some(end) = end else {
-                    *searched = rest.len();
-                    return Ok(at);
-                };
-                head::read_trailers(&rest[..end])?;
-                *self = Self::Over;
-                at += end;
-            } else {
-                *self = self.after(bytes[at])?;
-                at += 1;
+            match self.step(&bytes[at..]) {
+                Ok(0) => break,
+                Ok(n) => at += n,
+                Err(_fault) if at > 0 => break,
+                Err(fault) => return Err(fault),
             }
         }
         Ok(at)
+    }
+
+    /// Takes a stretch of data, one byte of framing, or all fields; nothing where a fault is.
+    fn step(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        if let Self::Data { left } = self {
+            let n = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+            *left -= n as u64;
+            if *left == 0 {
+                *self = Self::DataCr;
+            }
+            return Ok(n);
+        }
+        let Self::Fields { searched } = self else {
+            *self = self.after(bytes[0])?;
+            return Ok(1);
+        };
+        // Without fields the body ends with an empty line.
+        let end = match bytes {
+            [b'\r', b'\n', ..] => Some(2),
+            _ => head::end(bytes, *searched, FIELDS_MAX)?,
+        };
+        let Some(end) = end else {
+            *searched = bytes.len();
+            return Ok(0);
+        };
+        head::read_trailers(&bytes[..end])?;
+        *self = Self::Over;
+        Ok(end)
     }
 
     /// Returns where one byte outside of data and fields leads.

@@ -102,6 +102,19 @@ fn odd_chunks_are_refused() {
 }
 
 #[test]
+fn what_stands_before_a_fault_of_a_body_passes_first() {
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (sound, fault) in [("4\r\nabc\r", "\n0\r\n\r\n"), ("3\r\nabc\r\n", "x\r\n"), ("3", "g\r\n")]
+    {
+        let mut screen = Screen::new(LIMITS);
+        assert_eq!(screen.take(head.as_bytes()), Ok(head.len()));
+        let body = format!("{sound}{fault}");
+        assert_eq!(screen.take(body.as_bytes()), Ok(sound.len()), "{body:?}");
+        assert!(screen.take(fault.as_bytes()).is_err(), "{body:?}");
+    }
+}
+
+#[test]
 fn a_head_is_bounded_in_every_direction() {
     let long = "x".repeat(LIMITS.line_max);
     refused(&format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), Fault::LineTooLong);
