@@ -75,7 +75,7 @@ impl Upload {
             let (wait, stalled) = match self.end() {
                 // What broke off is not answered as if it were whole; a moment is left to an
                 // answer that was on its way.
-                Some(ended) if self.is_broken() => {
+                Some(ended) if self.is_cut() => {
                     ((ended + BROKEN_GRACE).saturating_duration_since(now), true)
                 }
                 Some(ended) => ((ended + patience).saturating_duration_since(now), false),
@@ -83,12 +83,12 @@ impl Upload {
             };
             let wait =
                 if stalled && self.0.bounds.rate_min > 0 { wait.min(SLOW_LOOK) } else { wait };
-            if stalled && !self.is_broken() && self.is_slow(now) {
+            if stalled && !self.is_cut() && self.is_slow(now) {
                 return Err(Waited::ForClient(now.saturating_duration_since(self.0.started)));
             }
             if wait.is_zero() {
                 return Err(match stalled {
-                    true if self.is_broken() => Waited::Broken,
+                    true if self.is_cut() => Waited::Broken,
                     true => Waited::ForClient(STALL),
                     false => Waited::ForAnswer(patience),
                 });
@@ -109,6 +109,13 @@ impl Upload {
     /// Tells whether more came than may.
     pub(crate) fn is_too_long(&self) -> bool {
         self.0.bytes.load(Ordering::Relaxed) > self.0.bounds.max
+    }
+
+    /// Tells whether the client's body ended before its end; not whether somebody further on
+    /// read no more of it, who may answer all the same.
+    fn is_cut(&self) -> bool {
+        let ended = *self.0.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.is_some_and(|(_at, how)| how == End::Cut)
     }
 
     /// Tells whether the client broke off: what then breaks further on is its doing.
