@@ -34,14 +34,19 @@ def run_odd(node, record, tally):
 
 
 def run(processes, binary, tally):
-    origin, recorder = origins.start("python", processes)
     tls = certificate(processes.folder, "edge")
-    node = Node(processes, binary, "h2", origin, tls=tls)
+    origin, recorder = origins.start("python", processes)
+    node = Node(processes, binary, "odd", origin, tls=tls)
     with h2.Connection(node.secure) as connection:
         connection.send(floods.headers(1))
         tally.check("h2: a request", None if (it := connection.outcome(1)) == 200 else f"{it}")
+    run_odd(node, recorder.record, tally)
+    plain = origins.start_plain(processes)
+    if not plain:
+        print("edge-suite: skipped: floods (no nginx)")
+        return
+    node = Node(processes, binary, "floods", plain, tls=tls)
     # A first round of anything takes memory that later ones use again.
     with Ordinary(node.secure, trusting_nobody(["http/1.1"]), 0.0):
         floods.rapid_reset(node.secure)
-    run_odd(node, recorder.record, tally)
     run_floods(node, tally)

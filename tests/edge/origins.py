@@ -1,6 +1,7 @@
 """The origins of the edge suite: what may stand before an orchestrator, each as TLS HTTP/1.1.
 
 nginx, HAProxy and Apache pass everything to a recorder; Python's http.server records itself.
+A flood needs an origin that no flood slows down: nginx, answering by itself.
 """
 
 import http.server
@@ -9,7 +10,7 @@ import shutil
 import ssl
 
 from nodes import certificate, free_ports
-from recorder import Recorder, Seen, is_check
+from recorder import Recorder, Seen, discovery, is_check
 
 NGINX = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx-error.log;
@@ -24,6 +25,21 @@ http {{
             proxy_pass http://127.0.0.1:{backend}; proxy_http_version 1.1;
             proxy_set_header Connection ""; proxy_set_header Host $http_host;
         }}
+    }}
+}}
+"""
+
+PLAIN = """
+daemon off; master_process off; pid {folder}/plain.pid; error_log {folder}/plain-error.log;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off; client_body_temp_path {folder}/plain-body; proxy_temp_path {folder}/plain-proxy;
+    fastcgi_temp_path {folder}/plain-f; uwsgi_temp_path {folder}/plain-u; scgi_temp_path {folder}/plain-s;
+    server {{
+        listen 127.0.0.1:{port} ssl backlog=4096; ssl_certificate {cert}; ssl_certificate_key {key};
+        ssl_session_cache shared:plain:1m;
+        location = /discovery {{ return 200 '{list}'; }}
+        location / {{ return 200 "served"; }}
     }}
 }}
 """
@@ -168,6 +184,22 @@ def start(name, processes):
     recorder = Recorder(backend, origin)
     processes.start(name, *map(str, command))
     return origin, recorder
+
+
+def start_plain(processes):
+    """Starts an origin that answers by itself; returns its URL, or nothing without nginx."""
+    folder, nginx = pathlib.Path(processes.folder), shutil.which("nginx")
+    if not nginx:
+        return None
+    cert, key = certificate(folder, "plain")
+    (port,) = free_ports(1)
+    origin = f"https://127.0.0.1:{port}"
+    text = PLAIN.format(
+        folder=folder, port=port, cert=cert, key=key, list=discovery(origin).decode()
+    )
+    (folder / "plain.conf").write_text(text)
+    processes.start("plain", nginx, "-p", str(folder), "-c", str(folder / "plain.conf"))
+    return origin
 
 
 NAMES = ["nginx", "haproxy", "apache", "python"]
