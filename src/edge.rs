@@ -39,7 +39,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{Response, StatusCode};
+use http::Response;
 use rand::RngExt;
 
 use crate::actors::Shared;
@@ -154,7 +154,7 @@ pub struct Gateway {
 /// that belongs to one orchestrator goes there or nowhere. Once an answer's head is there,
 /// nothing is retried.
 pub async fn serve(gateway: &Arc<Gateway>, mut job: Job) -> Result<Response<Body>, ServeError> {
-    let mut admitted = gateway.admit(&job)?;
+    let admitted = gateway.admit(&job)?;
     let refused = loop {
         let view = gateway.view();
         let route = match gateway.choose(&view, &mut job) {
@@ -163,8 +163,7 @@ pub async fn serve(gateway: &Arc<Gateway>, mut job: Job) -> Result<Response<Body
         };
         match gateway.open(&route, &mut job).await {
             Ok(answer) => {
-                let slot = admitted.take();
-                return relay::relay(gateway, slot, job, route, answer).await;
+                return relay::relay(gateway, admitted, job, route, answer).await;
             }
             Err(refusal) => match gateway.note(&mut job, route, refusal) {
                 Ok(()) => {}
@@ -179,13 +178,14 @@ pub async fn serve(gateway: &Arc<Gateway>, mut job: Job) -> Result<Response<Body
 /// A request let in: its place among those under way, and its line in the journal. A
 /// request whose client leaves before it is answered leaves its line all the same.
 #[derive(Debug)]
-struct Admitted(Option<(Place, UsageRecord)>);
+pub(crate) struct Admitted(Option<Box<Line>>);
 
-/// A place among the requests under way, with a line of the journal to fill.
+/// A place among the requests under way, with a line of the journal that is being filled.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Line {
     _permit: Permit,
     pub(crate) slot: Slot,
+    pub(crate) usage: UsageRecord,
 }
 
 /// One among the requests under way; counted out when dropped.
@@ -199,14 +199,14 @@ impl Drop for Permit {
 }
 
 impl Admitted {
-    /// Hands the place on to whoever writes the line.
-    fn take(&mut self) -> Option<Place> {
-        self.0.take().map(|(place, _usage)| place)
+    /// Hands the place and the line on to whoever writes it; `None` when that was done.
+    pub(crate) fn take(mut self) -> Option<Box<Line>> {
+        self.0.take()
     }
 
     /// Writes down that nobody served the request.
     fn refused(mut self, job: &Job, error: &ServeError) {
-        if let Some((_place, usage)) = &mut self.0 {
+        if let Some(Line { usage, .. }) = self.0.as_deref_mut() {
             usage.status = error.status().as_u16();
             usage.decision = job.decision;
             usage.attempts = job.tried.len() as u32;
@@ -217,10 +217,11 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        let Some((place, mut usage)) = self.0.take() else { return };
+        let Some(line) = self.0.take() else { return };
+        let Line { _permit, slot, mut usage } = *line;
         let now = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
         usage.duration_us = now.saturating_sub(usage.at_ms).saturating_mul(1000);
-        place.slot.write(usage);
+        slot.write(usage);
     }
 }
 
@@ -268,9 +269,8 @@ impl Gateway {
             let region = job.visit.located.caller.cell.region();
             self.retries.count(capability.0, region, job.visit.started);
         }
-        let whole = note::usage(self, job, None, CLIENT_LEFT);
-        let usage = UsageRecord { end: "abandoned", ..whole };
-        Ok(Admitted(Some((Place { _permit: permit, slot }, usage))))
+        let usage = note::usage(self, job);
+        Ok(Admitted(Some(Box::new(Line { _permit: permit, slot, usage }))))
     }
 
     /// Takes a place among the requests under way.
@@ -336,10 +336,5 @@ impl Gateway {
     }
 }
 
-/// The status of a request whose client left before any answer: nginx's 499.
-const CLIENT_LEFT: StatusCode = match StatusCode::from_u16(499) {
-    Ok(status) => status,
-    Err(_) => StatusCode::BAD_REQUEST,
-};
 /// How often a stopping node looks whether it may.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);

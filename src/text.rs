@@ -1,4 +1,5 @@
-//! Text written by hand where there is much of it: flat JSON objects, hexadecimal digits.
+//! Text written by hand where there is much of it: flat JSON objects, hexadecimal digits,
+//! milliseconds.
 
 use std::fmt::{self, Write};
 
@@ -6,14 +7,14 @@ use std::fmt::{self, Write};
 /// no escape.
 #[derive(Debug)]
 pub struct Object<'a> {
-    text: &'a mut String,
+    text: &'a mut Vec<u8>,
     empty: bool,
 }
 
 impl<'a> Object<'a> {
     /// Begins an object at the end of `text`.
-    pub fn begin(text: &'a mut String) -> Self {
-        text.push('{');
+    pub fn begin(text: &'a mut Vec<u8>) -> Self {
+        text.push(b'{');
         Self { text, empty: true }
     }
 
@@ -21,64 +22,73 @@ impl<'a> Object<'a> {
     #[inline]
     pub fn json(&mut self, key: &str, value: &str) {
         self.key(key);
-        self.text.push_str(value);
+        self.text.extend_from_slice(value.as_bytes());
     }
 
     /// Appends a text.
     #[inline]
     pub fn text(&mut self, key: &str, value: &str) {
         self.key(key);
-        self.text.push('"');
+        self.text.push(b'"');
         escape(self.text, value);
-        self.text.push('"');
+        self.text.push(b'"');
     }
 
     /// Appends a text of which it is known that nothing in it needs an escape.
     #[inline]
     pub fn name(&mut self, key: &str, value: &str) {
         self.key(key);
-        self.text.push('"');
-        self.text.push_str(value);
-        self.text.push('"');
+        self.text.push(b'"');
+        self.text.extend_from_slice(value.as_bytes());
+        self.text.push(b'"');
+    }
+
+    /// Appends digits and letters as they are.
+    #[inline]
+    pub fn digits(&mut self, key: &str, value: &[u8]) {
+        self.key(key);
+        self.text.push(b'"');
+        self.text.extend_from_slice(value);
+        self.text.push(b'"');
     }
 
     /// Appends what `value` looks like, as a text.
     pub fn shown(&mut self, key: &str, value: fmt::Arguments<'_>) {
         self.key(key);
-        self.text.push('"');
+        self.text.push(b'"');
         // Writing to a text does not fail; whoever shows itself badly is cut there.
         let _cut: fmt::Result = Escaped(self.text).write_fmt(value);
-        self.text.push('"');
+        self.text.push(b'"');
     }
 
     /// Appends a number.
     #[inline]
     pub fn number(&mut self, key: &str, value: u64) {
         self.key(key);
-        self.text.push_str(itoa::Buffer::new().format(value));
+        self.text.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     }
 
     /// Appends a number as a text of 16 hexadecimal digits; `null` when there is none.
     #[inline]
     pub fn hex(&mut self, key: &str, value: Option<u64>) {
         match value {
-            Some(value) => self.name(key, &Hex::of(value)),
+            Some(value) => self.digits(key, Hex::of(value).as_bytes()),
             None => self.json(key, "null"),
         }
     }
 
     /// Ends the object.
     pub fn end(self) {
-        self.text.push('}');
+        self.text.push(b'}');
     }
 
     // Within its callers a key is a constant, and so a store or two.
     #[inline(always)]
     fn key(&mut self, key: &str) {
-        self.text.push_str(if self.empty { "\"" } else { ",\"" });
+        self.text.extend_from_slice(if self.empty { b"\"" } else { b",\"" });
         self.empty = false;
-        self.text.push_str(key);
-        self.text.push_str("\":");
+        self.text.extend_from_slice(key.as_bytes());
+        self.text.extend_from_slice(b"\":");
     }
 }
 
@@ -94,6 +104,21 @@ impl Hex {
         digits[8..].copy_from_slice(&eight(value as u32));
         Self(digits)
     }
+
+    /// Returns the digits in ASCII.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+/// Appends microseconds as milliseconds with `n_digits` behind the point, at most three.
+pub fn push_ms(text: &mut Vec<u8>, micros: u64, n_digits: u32) {
+    let unit = 10_u64.pow(n_digits.min(3));
+    let parts = micros / (1000 / unit);
+    text.extend_from_slice(itoa::Buffer::new().format(parts / unit).as_bytes());
+    text.push(b'.');
+    // A one before the digits keeps their zeros.
+    text.extend_from_slice(&itoa::Buffer::new().format(unit + parts % unit).as_bytes()[1..]);
 }
 
 impl std::ops::Deref for Hex {
@@ -115,13 +140,13 @@ fn eight(value: u32) -> [u8; 8] {
     ascii.to_be_bytes()
 }
 
-fn escape(text: &mut String, value: &str) {
+fn escape(text: &mut Vec<u8>, value: &str) {
     let (words, rest) = value.as_bytes().as_chunks::<8>();
     let plain = |byte: &u8| *byte >= 0x20 && *byte != b'"' && *byte != b'\\';
     if words.iter().all(|it| is_plain(u64::from_le_bytes(*it))) && rest.iter().all(plain) {
-        text.push_str(value);
+        text.extend_from_slice(value.as_bytes());
     } else if let Ok(quoted) = serde_json::to_string(value) {
-        text.push_str(&quoted[1..quoted.len() - 1]);
+        text.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
     }
 }
 
@@ -135,7 +160,7 @@ fn is_plain(word: u64) -> bool {
 }
 
 /// Takes what is formatted into a JSON text.
-struct Escaped<'a>(&'a mut String);
+struct Escaped<'a>(&'a mut Vec<u8>);
 
 impl Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
@@ -158,7 +183,7 @@ mod tests {
         fn an_object_reads_back_as_what_was_written(
             text in "\\PC{0,20}", control in "[\\x00-\\x20\"\\\\{}]{0,19}", number: u64, some: bool,
         ) {
-            let mut line = "before ".to_owned();
+            let mut line = b"before ".to_vec();
             let mut object = Object::begin(&mut line);
             object.text("text", &text);
             object.text("control", &control);
@@ -166,15 +191,30 @@ mod tests {
             object.number("number", number);
             object.hex("hex", some.then_some(number));
             object.name("name", "plain");
+            object.digits("digits", b"0f");
             object.json("json", "true");
             object.end();
-            let value: serde_json::Value = serde_json::from_str(&line["before ".len()..]).unwrap();
+            let value: serde_json::Value = serde_json::from_slice(&line["before ".len()..]).unwrap();
             let expected = serde_json::json!({
                 "text": text, "control": control, "shown": format!("{control}{text}"),
                 "number": number, "hex": some.then(|| format!("{number:016x}")),
-                "name": "plain", "json": true,
+                "name": "plain", "digits": "0f", "json": true,
             });
             prop_assert_eq!(value, expected);
+        }
+    }
+    #[test]
+    fn milliseconds_keep_their_zeros() {
+        for (micros, n_digits, expected) in [
+            (0, 3, "0.000"),
+            (7, 3, "0.007"),
+            (1_234_567, 3, "1234.567"),
+            (1_234_067, 1, "1234.0"),
+            (999, 1, "0.9"),
+        ] {
+            let mut text = Vec::new();
+            push_ms(&mut text, micros, n_digits);
+            assert_eq!(std::str::from_utf8(&text), Ok(expected));
         }
     }
 }

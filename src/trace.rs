@@ -11,13 +11,17 @@ use crate::text::Hex;
 /// One span of one trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
-    /// The trace; never all zero.
-    pub trace_id: [u8; 16],
+    /// The trace.
+    pub trace_id: TraceId,
     /// The span within it; never all zero.
     pub span_id: [u8; 8],
     /// Whether the caller records this trace.
     pub sampled: bool,
 }
+
+/// Which trace; never all zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceId(pub [u8; 16]);
 
 /// Why a text is not a [`TraceContext`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +36,7 @@ impl TraceContext {
         trace_id[..8].copy_from_slice(&trace[0].to_be_bytes());
         // One word in 2^64 is zero, and an id must not be.
         trace_id[8..].copy_from_slice(&trace[1].max(1).to_be_bytes());
-        Self { trace_id, span_id: span.max(1).to_be_bytes(), sampled: false }
+        Self { trace_id: TraceId(trace_id), span_id: span.max(1).to_be_bytes(), sampled: false }
     }
 
     /// Returns the next span of the same trace, named by a random word.
@@ -44,26 +48,33 @@ impl TraceContext {
     /// Returns the value of a `traceparent` header.
     pub fn header(&self) -> [u8; LEN] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        let [high, low] = self.trace_words().map(Hex::of);
-        text[3..19].copy_from_slice(high.as_bytes());
-        text[19..35].copy_from_slice(low.as_bytes());
+        text[3..35].copy_from_slice(&self.trace_id.hex());
         text[36..52].copy_from_slice(Hex::of(u64::from_be_bytes(self.span_id)).as_bytes());
         text[54] = b'0' + u8::from(self.sampled);
         text
     }
+}
 
-    fn trace_words(&self) -> [u64; 2] {
-        let id = u128::from_be_bytes(self.trace_id);
-        [(id >> 64) as u64, id as u64]
+impl TraceId {
+    /// Returns its 32 hexadecimal digits, as logs and the journal show it.
+    pub fn hex(&self) -> [u8; 32] {
+        let id = u128::from_be_bytes(self.0);
+        let mut digits = [0; 32];
+        digits[..16].copy_from_slice(Hex::of((id >> 64) as u64).as_bytes());
+        digits[16..].copy_from_slice(Hex::of(id as u64).as_bytes());
+        digits
     }
+}
 
-    /// Returns the trace id in 32 hexadecimal digits, as logs and the journal show it.
-    pub fn trace_hex(&self) -> String {
-        let [high, low] = self.trace_words().map(Hex::of);
-        let mut text = String::with_capacity(2 * high.len());
-        text.push_str(&high);
-        text.push_str(&low);
-        text
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.hex()).unwrap_or_default())
+    }
+}
+
+impl serde::Serialize for TraceId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -83,7 +94,7 @@ impl FromStr for TraceContext {
             return Err(BadTraceparent);
         }
         Ok(Self {
-            trace_id: trace_id.to_be_bytes(),
+            trace_id: TraceId(trace_id.to_be_bytes()),
             span_id: (span_id as u64).to_be_bytes(),
             sampled: flags & SAMPLED == SAMPLED,
         })
@@ -138,7 +149,7 @@ mod tests {
         let trace: TraceContext = GOOD.parse().unwrap();
         assert!(trace.sampled);
         assert_eq!(trace.to_string(), GOOD);
-        assert_eq!(trace.trace_hex(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(trace.trace_id.to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
         let child = trace.child(7);
         assert_eq!(child.to_string(), "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000007-01");
     }

@@ -16,7 +16,7 @@ use crate::clock;
 use crate::edge::job::{Job, JobBody, Work};
 use crate::edge::open::unknown;
 use crate::edge::refusal::{ServeError, json};
-use crate::edge::relay::{clean, remove};
+use crate::edge::relay::remove;
 use crate::edge::slug::Slug;
 use crate::edge::visit::Visit;
 use crate::edge::wishes::Wishes;
@@ -39,7 +39,7 @@ pub(crate) fn list(
     }
     let wanted = discover::Filters::read(request.uri().query())?;
     let _permit = gateway.permit()?;
-    let view = gateway.view();
+    let (view, base) = (gateway.view(), visit.base());
     let mut listed: BTreeMap<(Arc<str>, Mode, u32), Listed> = BTreeMap::new();
     for (_slot, row) in view.rows().filter(|(_slot, row)| row.standing == Standing::Ready) {
         for offer in row.offers.iter() {
@@ -56,9 +56,9 @@ pub(crate) fn list(
     }
     let runners: Vec<serde_json::Value> = listed
         .into_iter()
-        .filter_map(|((app, mode, variant), it)| it.entry(&visit.base, &app, mode, variant))
+        .filter_map(|((app, mode, variant), it)| it.entry(&base, &app, mode, variant))
         .collect();
-    let entry = serde_json::json!([{ "address": visit.base, "runners": runners }]);
+    let entry = serde_json::json!([{ "address": base, "runners": runners }]);
     Ok(json(StatusCode::OK, entry.to_string()))
 }
 
@@ -244,7 +244,6 @@ fn leaves(rest: &str) -> bool {
 /// Removes what concerns one connection, what names the client, and what only an
 /// orchestrator may say to its runner.
 fn scrub(headers: &mut HeaderMap, visit: &Visit) {
-    clean(headers);
     remove(headers, is_not_passed);
     let state = headers.get(TRACESTATE).map(|it| passable_state(it.as_bytes()).is_some());
     if state == Some(false) {

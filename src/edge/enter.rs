@@ -3,7 +3,9 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+};
 use hyper::body::Incoming;
 use metrics::{Counter, Histogram, counter, histogram};
 use rand::RngExt;
@@ -117,7 +119,8 @@ async fn dispatch(
         started,
         trace: trace(&request),
         located: gateway.locate(arrival, request.headers()),
-        base: gateway.base(&request, &arrival.connection),
+        tls: gateway.is_tls(&arrival.connection, request.headers()),
+        authority: authority(&request),
         explain: request.headers().contains_key(EXPLAIN),
         method: request.method().clone(),
         params: gateway.params.load_full(),
@@ -191,27 +194,25 @@ fn trace(request: &Request<Incoming>) -> TraceContext {
     }
 }
 
+/// Returns the authority a client named: in HTTP/2 with the target, in HTTP/1.1 as `Host`.
+fn authority(request: &Request<Incoming>) -> Option<HeaderValue> {
+    match request.uri().authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => request.headers().get(header::HOST).cloned(),
+    }
+}
+
 impl Gateway {
-    /// Returns how the client reached this node, for URLs it is given.
-    fn base(&self, request: &Request<Incoming>, connection: &Connection) -> String {
-        let params = self.params.load();
-        if let Some(url) = &params.public_url {
-            return url.clone();
-        }
-        let text = |name: &str| request.headers().get(name)?.to_str().ok();
-        let told = || {
-            params.proxies.trusts(connection.peer())
-                && text("x-forwarded-proto").is_some_and(|it| it == "https")
-        };
-        let tls = connection.secured.is_some() || told();
-        let scheme = if tls { "https" } else { "http" };
-        let host = text("host").filter(|it| it.parse::<http::uri::Authority>().is_ok());
-        let host = request.uri().authority().map(http::uri::Authority::as_str).or(host);
-        format!("{scheme}://{}", host.unwrap_or("localhost"))
+    /// Tells whether a client came by TLS, by the word of a trusted proxy where there is one.
+    fn is_tls(&self, connection: &Connection, headers: &HeaderMap) -> bool {
+        let trusted = || self.params.load().proxies.trusts(connection.peer());
+        let told = || headers.get(FORWARDED_PROTO).is_some_and(|it| it == "https");
+        connection.secured.is_some() || (trusted() && told())
     }
 }
 
 const EXPLAIN: HeaderName = HeaderName::from_static("portolan-explain");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Whoever came by TLS once is to come by it always.
 const A_YEAR: HeaderValue = HeaderValue::from_static("max-age=31536000");

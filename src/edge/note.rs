@@ -12,7 +12,7 @@ use crate::clock;
 use crate::edge::job::{Job, Work};
 use crate::edge::route::{Attempt, Route};
 use crate::edge::upload::Upload;
-use crate::edge::{Gateway, Place};
+use crate::edge::{Gateway, Line};
 use crate::journal::UsageRecord;
 use crate::listen::pace::Busy;
 use crate::session::table::Using;
@@ -21,13 +21,8 @@ use crate::upstream::Lease;
 use crate::upstream::body::{End, Watch};
 use crate::view::outcome::Outcome;
 
-/// Returns the line of the journal as far as it is known.
-pub(crate) fn usage(
-    gateway: &Gateway,
-    job: &Job,
-    route: Option<&Route>,
-    status: StatusCode,
-) -> UsageRecord {
+/// Returns the line of the journal as far as it is known when a request is let in.
+pub(crate) fn usage(gateway: &Gateway, job: &Job) -> UsageRecord {
     let located = &job.visit.located;
     let (capability, session) = match &job.work {
         Work::New { app, .. } => (Some(Arc::clone(app)), None),
@@ -37,26 +32,43 @@ pub(crate) fn usage(
     let up = job.headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
     UsageRecord {
         at_ms: clock::wall().as_millis() as u64,
-        decision: job.decision,
-        trace: job.visit.trace.trace_hex(),
+        decision: None,
+        trace: job.visit.trace.trace_id,
         node: gateway.identity.node,
         door: job.visit.door,
         method: method(&job.visit.method),
         route: job.work.template().into(),
-        status: status.as_u16(),
+        status: CLIENT_LEFT.as_u16(),
         capability,
-        orchestrator: route.map(|it| it.row.id),
-        region: route.map(|it| gateway.view().atlas.name(it.row.region)),
+        orchestrator: None,
+        region: None,
         home: located.home,
         country: located.caller.place.country,
-        attempts: job.tried.len() as u32 + 1,
+        attempts: 1,
         bytes_up: up.unwrap_or(0),
         bytes_down: 0,
-        ttfb_us: job.age(clock::now()).as_micros() as u64,
+        ttfb_us: 0,
         duration_us: 0,
-        end: "whole",
+        end: "abandoned",
         session,
     }
+}
+
+/// Adds what is known once an answer has begun.
+pub(crate) fn answered(
+    usage: &mut UsageRecord,
+    gateway: &Gateway,
+    job: &Job,
+    route: &Route,
+    status: StatusCode,
+) {
+    usage.decision = job.decision;
+    usage.status = status.as_u16();
+    usage.orchestrator = Some(route.row.id);
+    usage.region = Some(gateway.shared.view.load().atlas.name(route.row.region));
+    usage.attempts = job.tried.len() as u32 + 1;
+    usage.ttfb_us = job.age(clock::now()).as_micros() as u64;
+    usage.end = "whole";
 }
 
 /// Returns a method as text; the usual ones are at hand.
@@ -74,10 +86,9 @@ pub(crate) struct Note(pub(crate) Option<Noted>);
 
 /// What a [`Note`] will be made of.
 pub(crate) struct Noted {
-    pub(crate) place: Option<Place>,
+    pub(crate) line: Option<Box<Line>>,
     pub(crate) attempt: Attempt,
     pub(crate) session: Option<Using>,
-    pub(crate) usage: UsageRecord,
     pub(crate) started: Instant,
     pub(crate) upload: Upload,
     pub(crate) lease: Option<Lease>,
@@ -92,9 +103,16 @@ impl Note {
         }
     }
 
+    /// Changes the line that will be written.
+    pub(crate) fn usage(&mut self, change: impl FnOnce(&mut UsageRecord)) {
+        if let Some(line) = self.0.as_mut().and_then(|it| it.line.as_mut()) {
+            change(&mut line.usage);
+        }
+    }
+
     /// Counts bytes of the answer.
     pub(crate) fn passed(&mut self, n: usize) {
-        self.with(|it| it.usage.bytes_down += n as u64);
+        self.usage(|it| it.bytes_down += n as u64);
     }
 
     /// Writes it down.
@@ -124,51 +142,55 @@ impl Watch for Note {
 
 impl Noted {
     fn end(self, end: End) {
-        let Self { place, mut attempt, session, mut usage, started, upload, lease, busy } = self;
+        let Self { line, mut attempt, session, started, upload, lease, busy } = self;
         // An answer that breaks because its question did is nobody's failure but the client's.
         let end = if end == End::Cut && upload.is_broken() { End::Abandoned } else { end };
         let now = clock::now();
-        match end {
+        let said = match end {
             End::Whole => {
                 if let Some(lease) = lease {
                     lease.put_back(now);
                 }
+                "whole"
             }
             End::Cut => {
                 attempt.will_end(Outcome::Failed);
-                usage.end = "cut";
                 counter!("portolan_streams_cut_total").increment(1);
+                "cut"
             }
             End::Abandoned => {
                 attempt.will_end(Outcome::Neutral);
-                usage.end = "abandoned";
+                "abandoned"
             }
-        }
+        };
         drop((attempt, busy));
+        let Some(mut line) = line else { return };
+        let usage = &mut line.usage;
+        usage.end = said;
         usage.duration_us = now.saturating_duration_since(started).as_micros() as u64;
         if let Some(using) = session {
             using.session().count(usage.bytes_up, usage.bytes_down);
             using.end(now);
         }
-        log(&usage);
-        if let Some(place) = place {
-            place.slot.write(usage);
-        }
+        log(usage);
+        line.slot.write(line.usage);
     }
 }
 
-/// One line of the access log; it names no address.
+/// One line of the access log; it names no address. Its values are texts and numbers, for
+/// what has to be formatted first costs as much as all the rest.
 fn log(usage: &UsageRecord) {
+    let trace = usage.trace.hex();
     tracing::info!(
         target: "access",
         door = usage.door,
-        method = %usage.method,
-        route = %usage.route,
+        method = &*usage.method,
+        route = &*usage.route,
         status = usage.status,
         decision = usage.decision.map(|it| Hex::of(it.0)).as_deref(),
-        trace = %usage.trace,
+        trace = std::str::from_utf8(&trace).unwrap_or_default(),
         orchestrator = usage.orchestrator.map(|it| Hex::of(it.0)).as_deref(),
-        home = %usage.home,
+        home = usage.home.as_str(),
         attempts = usage.attempts,
         bytes_up = usage.bytes_up,
         bytes_down = usage.bytes_down,
@@ -178,3 +200,9 @@ fn log(usage: &UsageRecord) {
         "served"
     );
 }
+
+/// The status of a request whose client left before any answer: nginx's 499.
+const CLIENT_LEFT: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => StatusCode::BAD_REQUEST,
+};

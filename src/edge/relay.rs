@@ -10,15 +10,15 @@ use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::edge::job::{Job, Work};
-use crate::edge::note::{Note, Noted, usage};
+use crate::edge::note::{Note, Noted, answered};
 use crate::edge::refusal::ServeError;
 use crate::edge::rewrite::Rewriter;
 use crate::edge::route::{AnswerBody, Exchange, Opened, Route};
-use crate::edge::{Gateway, Place, explain};
+use crate::edge::{Admitted, Gateway, explain};
 use crate::session::Entry;
 use crate::session::Reason;
 use crate::session::table::{Opening, Using};
-use crate::text::Hex;
+use crate::text::{Hex, push_ms};
 use crate::ticket::Ticket;
 use crate::upstream::Body;
 use crate::upstream::body::End;
@@ -27,7 +27,7 @@ use crate::view::row::Mode;
 /// Passes an answer on. From here on nothing is retried.
 pub(crate) async fn relay(
     gateway: &Arc<Gateway>,
-    place: Option<Place>,
+    admitted: Admitted,
     mut job: Job,
     route: Route,
     opened: Opened,
@@ -36,11 +36,14 @@ pub(crate) async fn relay(
     let status = exchange.status();
     let timing = timing(&job, &exchange);
     let session = within(gateway, &job, &route, status);
+    let mut line = admitted.take();
+    if let Some(line) = line.as_deref_mut() {
+        answered(&mut line.usage, gateway, &job, &route, status);
+    }
     let note = Note(Some(Noted {
-        place,
+        line,
         attempt,
         session,
-        usage: usage(gateway, &job, Some(&route), status),
         started: job.visit.started,
         upload: exchange.upload.clone(),
         lease: None,
@@ -90,7 +93,7 @@ async fn reserved(
     let (parts, body) = whole(exchange, &mut note).await?;
     let Ok(found) = rewriter(gateway, job, route).reserved(&body) else {
         // Whatever this is, it is no session: a broken orchestrator, not a broken client.
-        note.with(|it| it.usage.status = StatusCode::BAD_GATEWAY.as_u16());
+        note.usage(|it| it.status = StatusCode::BAD_GATEWAY.as_u16());
         note.end(End::Cut);
         let said = "the orchestrator's answer is not a reserved session".to_owned();
         return Err(ServeError::Failed(said));
@@ -100,7 +103,7 @@ async fn reserved(
         Work::Within { .. } | Work::Refresh { .. } => "".into(),
     };
     let session = found.session.clone();
-    note.with(|it| it.usage.session = Some(session));
+    note.usage(|it| it.session = Some(session));
     gateway.shared.sessions.open(
         clock::now(),
         Opening {
@@ -162,7 +165,7 @@ fn switch(
         // Which of the two sides vanished is not told; nobody is blamed for it.
         let end = if copied.is_ok() { End::Whole } else { End::Abandoned };
         let (up, down) = copied.unwrap_or_default();
-        note.with(|it| it.usage.bytes_up += up);
+        note.usage(|it| it.bytes_up += up);
         note.passed(down as usize);
         note.end(end);
     });
@@ -240,7 +243,7 @@ fn adopt(gateway: &Gateway, job: &Job, route: &Route, ticket: &Ticket) -> Arc<En
 pub(crate) fn rewriter<'a>(gateway: &'a Gateway, job: &'a Job, route: &'a Route) -> Rewriter<'a> {
     Rewriter {
         key: &gateway.key,
-        base: &job.visit.base,
+        base: job.visit.base(),
         orchestrator: route.row.id,
         uri: &route.row.uri,
         expires: Gateway::wall_s() + job.visit.params.ticket_for.as_secs(),
@@ -249,65 +252,67 @@ pub(crate) fn rewriter<'a>(gateway: &'a Gateway, job: &'a Job, route: &'a Route)
 
 /// Removes what concerns one connection only (RFC 9110, section 7.6.1).
 pub(crate) fn clean(headers: &mut HeaderMap) {
+    remove(headers, |_name| false);
+}
+
+/// The same, and removes the fields whose names are `unwanted`: of the few there are each is
+/// asked once, rather than each of the many unwanted ones looked for.
+pub(crate) fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
     let named: Vec<Vec<u8>> = headers
         .get_all(header::CONNECTION)
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .map(|name| name.trim_ascii().to_ascii_lowercase())
         .collect();
-    remove(headers, |name| match name {
+    let is_of_one_connection = |name: &str| match name {
         "connection" | "keep-alive" | "proxy-authenticate" | "proxy-authorization" => true,
         "proxy-connection" | "te" | "trailer" | "transfer-encoding" | "upgrade" => true,
         // A peer cannot have these removed by naming them.
         "content-length" | "host" | "content-type" | "authorization" => false,
         name => named.iter().any(|it| it == name.as_bytes()),
-    });
-}
-
-/// Removes the fields whose names are `unwanted`: of the few there are each is asked once,
-/// rather than each of the many unwanted ones looked for.
-pub(crate) fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
-    let names = headers.keys().filter(|name| unwanted(name.as_str()));
-    for name in names.cloned().collect::<Vec<HeaderName>>() {
+    };
+    let gone = |name: &&HeaderName| is_of_one_connection(name.as_str()) || unwanted(name.as_str());
+    for name in headers.keys().filter(gone).cloned().collect::<Vec<HeaderName>>() {
         headers.remove(name);
     }
 }
 
-fn timing(job: &Job, exchange: &Exchange) -> String {
-    // Milliseconds with three digits and with one, in integers.
-    let (choosing, tenths) = (job.choosing.as_micros(), |it: Duration| it.as_micros() / 100);
-    let (connecting, waiting) = (tenths(exchange.connecting), tenths(exchange.waiting));
-    format!(
-        "sel;dur={}.{:03}, conn;dur={}.{}, ttfb;dur={}.{}, retry;desc=\"{}\"",
-        choosing / 1000,
-        choosing % 1000,
-        connecting / 10,
-        connecting % 10,
-        waiting / 10,
-        waiting % 10,
-        job.tried.len()
-    )
+/// Returns what a request took so far, in milliseconds.
+fn timing(job: &Job, exchange: &Exchange) -> Bytes {
+    let mut text = Vec::with_capacity(TIMING_TYPICAL);
+    let mut put = |name: &[u8], took: Duration, n_digits| {
+        text.extend_from_slice(name);
+        push_ms(&mut text, took.as_micros() as u64, n_digits);
+    };
+    put(b"sel;dur=", job.choosing, 3);
+    put(b", conn;dur=", exchange.connecting, 1);
+    put(b", ttfb;dur=", exchange.waiting, 1);
+    text.extend_from_slice(b", retry;desc=\"");
+    text.extend_from_slice(itoa::Buffer::new().format(job.tried.len()).as_bytes());
+    text.push(b'"');
+    text.into()
 }
 
 /// Tells the client what was decided and what it took.
-fn mark(gateway: &Gateway, job: &Job, route: &Route, timing: String, headers: &mut HeaderMap) {
-    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(timing)) {
+fn mark(gateway: &Gateway, job: &Job, route: &Route, timing: Bytes, headers: &mut HeaderMap) {
+    headers.reserve(MARKS);
+    if let Ok(value) = HeaderValue::from_maybe_shared(timing) {
         headers.insert(SERVER_TIMING, value);
     }
-    let mut put = |name: HeaderName, text: &str| {
-        if let Ok(value) = HeaderValue::from_str(text) {
+    let mut put = |name: HeaderName, text: &[u8]| {
+        if let Ok(value) = HeaderValue::from_bytes(text) {
             headers.insert(name, value);
         }
     };
-    put(NODE, gateway.identity.node.as_str());
-    put(ORCHESTRATOR, &Hex::of(route.row.id.0));
-    let view = gateway.view();
-    put(REGION, view.atlas.name(route.row.region).as_str());
+    put(NODE, gateway.identity.node.as_str().as_bytes());
+    put(ORCHESTRATOR, Hex::of(route.row.id.0).as_bytes());
+    let view = gateway.shared.view.load();
+    put(REGION, view.atlas.name(route.row.region).as_str().as_bytes());
     if let Some(decision) = job.decision {
-        put(DECISION, &Hex::of(decision.0));
+        put(DECISION, Hex::of(decision.0).as_bytes());
         if let Some(record) = job.visit.explain.then(|| gateway.decisions.find(decision)).flatten()
         {
-            put(EXPLAIN, &explain::short(&view, &record));
+            put(EXPLAIN, explain::short(&view, &record).as_bytes());
         }
     }
 }
@@ -329,6 +334,10 @@ impl Upgrades {
     }
 }
 
+/// What is added to every answer: five fields, and one on demand.
+const MARKS: usize = 6;
+/// What to reserve for a `Server-Timing`, in bytes.
+const TIMING_TYPICAL: usize = 80;
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const NODE: HeaderName = HeaderName::from_static("portolan-node");
 const ORCHESTRATOR: HeaderName = HeaderName::from_static("portolan-orchestrator");

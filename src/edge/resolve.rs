@@ -35,7 +35,7 @@ pub(crate) fn answer(
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(ServeError::Method("GET"));
     }
-    let ranked = entrances(gateway, &visit.base, &visit.located.caller.place.point);
+    let ranked = entrances(gateway, &visit.base(), &visit.located.caller.place.point);
     let redirect =
         request.uri().query().is_some_and(|it| it.split('&').any(|it| it == "redirect=1"));
     let target = ranked.first().and_then(|it| it.url.clone()).filter(|_| redirect);

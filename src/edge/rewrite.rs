@@ -14,7 +14,7 @@ pub struct Rewriter<'a> {
     /// The key of the mesh.
     pub key: &'a Key,
     /// How the client reached this node.
-    pub base: &'a str,
+    pub base: String,
     /// The orchestrator whose answer it is.
     pub orchestrator: OrchestratorId,
     /// Where it answers.
@@ -137,7 +137,7 @@ mod tests {
         let key = Key::new([3; 32]);
         test(&Rewriter {
             key: &key,
-            base: "http://node:1",
+            base: "http://node:1".to_owned(),
             orchestrator: OrchestratorId::of(&uri),
             uri: &uri,
             expires: 100,

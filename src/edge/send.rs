@@ -3,7 +3,8 @@
 //! Whose fault a silence is depends on who was to speak: while the client's body is still on
 //! its way, the orchestrator owes nothing.
 
-use http::{Request, header};
+use bytes::Bytes;
+use http::{Request, Uri, header};
 use http_body::Body as _;
 
 use crate::clock;
@@ -85,9 +86,10 @@ impl Gateway {
 fn request(route: &Route, job: &Job, body: Body) -> Result<Request<Body>, Refusal> {
     let mut request = Request::new(body);
     *request.method_mut() = job.visit.method.clone();
-    *request.uri_mut() = route.path.parse().map_err(|_bad| {
-        Refusal::client(ServeError::BadRequest("the path is not a valid URI path".into()))
-    })?;
+    *request.uri_mut() =
+        Uri::from_maybe_shared(Bytes::from(route.path.clone())).map_err(|_bad| {
+            Refusal::client(ServeError::BadRequest("the path is not a valid URI path".into()))
+        })?;
     *request.headers_mut() = job.headers.clone();
     let authority = header::HeaderValue::from_str(route.row.uri.authority());
     let authority = authority.map_err(|bad| Refusal::unprocessed(Why::Broken, &bad.to_string()))?;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::Method;
+use http::uri::Authority;
+use http::{HeaderValue, Method};
 
 use crate::edge::Params;
 use crate::edge::locate::Located;
@@ -19,8 +20,10 @@ pub struct Visit {
     pub trace: TraceContext,
     /// Who asks.
     pub located: Arc<Located>,
-    /// How the client reached this node: scheme and authority.
-    pub base: String,
+    /// Whether the client reached this node, or the proxy before it, by TLS.
+    pub tls: bool,
+    /// The authority the client named; `None` when it named none that is one.
+    pub authority: Option<HeaderValue>,
     /// Whether the client wants the decision explained in a header.
     pub explain: bool,
     /// The knobs it began with.
@@ -31,4 +34,18 @@ pub struct Visit {
     pub busy: Option<Arc<Busy>>,
     /// The door, for the log.
     pub door: &'static str,
+}
+
+impl Visit {
+    /// Returns how the client reaches this node, for URLs it is given: scheme and authority,
+    /// without a trailing slash.
+    pub fn base(&self) -> String {
+        if let Some(url) = &self.params.public_url {
+            return url.clone();
+        }
+        let scheme = if self.tls { "https" } else { "http" };
+        let named = self.authority.as_ref().and_then(|it| it.to_str().ok());
+        let authority = named.filter(|it| it.parse::<Authority>().is_ok());
+        format!("{scheme}://{}", authority.unwrap_or("localhost"))
+    }
 }

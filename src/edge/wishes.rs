@@ -45,7 +45,8 @@ impl Wishes {
     pub(crate) fn read(headers: &HeaderMap, allowed: Allowed) -> Result<Self, ServeError> {
         let mut wishes = Self::default();
         // Hardly anybody wishes anything.
-        if !headers.keys().any(|name| name.as_str().starts_with("portolan-")) {
+        let known = [PREFER, EXCLUDE, DEADLINE, AFFINITY];
+        if !headers.keys().any(|name| known.contains(name)) {
             return Ok(wishes);
         }
         if let Some(text) = text(headers, &PREFER)? {

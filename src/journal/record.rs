@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::id::{DecisionId, NodeId, OrchestratorId, RegionId, SessionId};
+use crate::trace::TraceId;
 use crate::unit::Country;
 
 /// The use of one request, from its head to the last byte of its answer. It holds no address
@@ -14,8 +15,8 @@ pub struct UsageRecord {
     pub at_ms: u64,
     /// The decision that chose its orchestrator, where one was made.
     pub decision: Option<DecisionId>,
-    /// The trace it belongs to, in 32 hexadecimal digits.
-    pub trace: String,
+    /// The trace it belongs to.
+    pub trace: TraceId,
     /// The node that served it.
     pub node: NodeId,
     /// The door it came in by.
@@ -63,7 +64,6 @@ impl UsageRecord {
     /// Shortens the texts from outside, so that nobody escapes being metered by sending a
     /// text too long for a line.
     pub(crate) fn clip(&mut self) {
-        self.trace.truncate(clipped(&self.trace).len());
         for text in [&mut self.method, &mut self.route] {
             if text.len() > Self::TEXT_MAX {
                 *text = clipped(text).to_owned().into();

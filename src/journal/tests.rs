@@ -7,7 +7,7 @@ fn record(at_ms: u64) -> UsageRecord {
     UsageRecord {
         at_ms,
         decision: Some(crate::id::DecisionId(at_ms)),
-        trace: "0af7651916cd43dd8448eb211c80319c".into(),
+        trace: crate::trace::TraceId([0x0a; 16]),
         node: "fra-1".parse().unwrap(),
         door: "apps",
         method: "POST".into(),
@@ -154,7 +154,6 @@ async fn texts_from_outside_are_clipped_and_still_metered() {
     let journal = Journal::open(&path, 2).unwrap();
     let worst = "\u{1}".repeat(100_000);
     let long = UsageRecord {
-        trace: worst.clone(),
         method: worst.clone().into(),
         route: format!("x{}", "ä".repeat(1000)).into(),
         capability: Some(worst.into()),

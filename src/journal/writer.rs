@@ -88,13 +88,13 @@ impl Writer {
     /// Writes all records of `batch` in one call and empties it.
     fn write(&mut self, batch: &mut Vec<UsageRecord>) {
         let n_records = batch.len() as u64;
-        let mut text = String::with_capacity(batch.len() * LINE_TYPICAL);
-        let mut json = String::with_capacity(LINE_TYPICAL);
+        let mut text = Vec::with_capacity(batch.len() * LINE_TYPICAL);
+        let mut json = Vec::with_capacity(LINE_TYPICAL);
         for mut record in batch.drain(..) {
             record.clip();
             line::push(&mut text, &mut json, &record);
         }
-        match self.file.write_all(text.as_bytes()) {
+        match self.file.write_all(&text) {
             Ok(()) => self.len += text.len() as u64,
             Err(error) => {
                 counter!("portolan_journal_lost_total").increment(n_records);

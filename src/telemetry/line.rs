@@ -39,16 +39,17 @@ where
         if context.lookup_current().is_some() {
             return self.within_spans.format_event(context, writer, event);
         }
-        let mut line = String::with_capacity(TYPICAL);
+        let mut line = Vec::with_capacity(TYPICAL);
         let mut object = Object::begin(&mut line);
         let stamp = stamp(clock::wall());
-        object.text("timestamp", std::str::from_utf8(&stamp).unwrap_or_default());
-        object.text("level", event.metadata().level().as_str());
+        object.digits("timestamp", &stamp);
+        object.name("level", event.metadata().level().as_str());
         event.record(&mut Fields(&mut object));
         object.text("target", event.metadata().target());
         object.end();
-        line.push('\n');
-        writer.write_str(&line)
+        line.push(b'\n');
+        // All of it came from texts.
+        writer.write_str(std::str::from_utf8(&line).map_err(|_not_text| fmt::Error)?)
     }
 }
 
