@@ -5,6 +5,7 @@
 
 mod greet;
 mod link;
+pub mod rtt;
 pub mod tls;
 
 use std::collections::BTreeSet;
