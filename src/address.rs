@@ -6,7 +6,10 @@ use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+mod prefix;
 mod table;
+
+pub use prefix::Prefix;
 
 /// What kind of address one is. Only the last three kinds are worth a look in a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]

@@ -24,6 +24,7 @@ pub mod trace;
 pub mod wire;
 
 pub mod directory;
+pub mod legs;
 pub mod mesh;
 pub mod orchestrator;
 pub mod retry;

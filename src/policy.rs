@@ -6,9 +6,11 @@
 
 pub mod ask;
 pub mod choose;
+pub mod course;
 pub mod decide;
 pub mod filter;
 pub mod panic;
+pub mod placing;
 pub mod rank;
 pub mod sample;
 

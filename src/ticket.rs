@@ -2,7 +2,10 @@
 //!
 //! A ticket names the orchestrator by its id, the session, a path and an expiry, under a MAC
 //! of the mesh key. It holds no host, so nothing from outside can direct a node anywhere;
-//! it needs no table, so any node serves it, also after a restart.
+//! it needs no table, so any node serves it, also after a restart. Another kind, sealed under
+//! the same key, is the right to report round trips ([`Key::seal_probe`]).
+
+mod probe;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

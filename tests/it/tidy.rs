@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["policy"],
     // 2  protocols: codecs, then machines
     &["forwarded", "health", "http1", "livepeer", "ticket", "trace", "wire"],
-    &["directory", "mesh", "retry", "session", "suspension"],
+    &["directory", "legs", "mesh", "retry", "session", "suspension"],
     &["orchestrator"],
     // 3  I/O
     &["clock", "socket"],

@@ -1,0 +1,182 @@
+//! What is learned of the way to groups of clients: what this node measures of their
+//! connections, and what they report of other ways.
+//!
+//! A group is a [`Prefix`]; addresses are not kept. A report is believed when three clients
+//! of a group agree, this node's own measurement at once. Everything is bounded: rows, ways of
+//! a row, voices of a way, reports of a group in a minute.
+
+mod reports;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::address::Prefix;
+use crate::id::{NodeId, OrchestratorId};
+use crate::unit::Micros;
+use reports::Reports;
+
+/// One end of a way whose other end is a group of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    /// A node of the mesh.
+    Node(NodeId),
+    /// An orchestrator.
+    Orchestrator(OrchestratorId),
+}
+
+/// Why a report is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No round trip of any network.
+    #[error("a round trip is above 0 and at most {MAX_MS} ms")]
+    Implausible,
+    /// Faster than light in fibre.
+    #[error("this is faster than light in fibre from where this network is")]
+    TooFast,
+    /// The group reported enough for now.
+    #[error("this network has reported enough for now; try again in a minute")]
+    TooMany,
+    /// The row has no room for another way.
+    #[error("too many different nodes and orchestrators were reported by this network")]
+    TooManyTargets,
+}
+
+/// What is known of one group's ways.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Learned {
+    /// The round trip to this node, as it measured it.
+    pub own: Option<Micros>,
+    /// The median of what at least [`AGREE`] of its clients saw, in order of the target.
+    pub reported: Vec<(Target, Micros)>,
+}
+
+/// The table. Rows not looked at for as long as it takes to fill half of it are forgotten.
+#[derive(Debug, Default)]
+pub struct Legs {
+    young: HashMap<Prefix, Row>,
+    old: HashMap<Prefix, Row>,
+    n_ways: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Row {
+    own: Reports,
+    reported: Vec<(Target, Reports)>,
+    /// Reports taken since the minute began.
+    taken: u32,
+    minute: Option<Instant>,
+}
+
+impl Legs {
+    /// Takes this node's own measurement of the way to one client of a group.
+    pub fn handle_own(&mut self, now: Instant, group: Prefix, client: u64, rtt: Micros) {
+        if is_plausible(rtt) {
+            self.row(group).own.take(now, client, rtt);
+        }
+    }
+
+    /// Takes the round trip one client saw; `floor` is the least physics allows.
+    pub fn handle_report(
+        &mut self,
+        now: Instant,
+        group: Prefix,
+        client: u64,
+        (target, rtt): (Target, Micros),
+        floor: Micros,
+    ) -> Result<(), Refused> {
+        if !is_plausible(rtt) {
+            return Err(Refused::Implausible);
+        }
+        if rtt < floor {
+            return Err(Refused::TooFast);
+        }
+        let row = self.row(group);
+        if row.minute.is_none_or(|it| now.saturating_duration_since(it) >= MINUTE) {
+            (row.minute, row.taken) = (Some(now), 0);
+        }
+        if row.taken >= REPORTS_A_MINUTE {
+            return Err(Refused::TooMany);
+        }
+        row.taken += 1;
+        match row.reported.binary_search_by_key(&target, |it| it.0) {
+            Ok(at) => row.reported[at].1.take(now, client, rtt),
+            Err(_) if row.reported.len() >= TARGETS_MAX => return Err(Refused::TooManyTargets),
+            Err(at) => {
+                let mut reports = Reports::default();
+                reports.take(now, client, rtt);
+                row.reported.insert(at, (target, reports));
+                self.n_ways += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what is known of a group.
+    pub fn learned(&self, now: Instant, group: Prefix) -> Learned {
+        let Some(row) = self.young.get(&group).or_else(|| self.old.get(&group)) else {
+            return Learned::default();
+        };
+        let median = |(target, reports): &(Target, Reports)| {
+            Some((*target, reports.median(now, KEPT_FOR, AGREE)?))
+        };
+        Learned {
+            own: row.own.median(now, KEPT_FOR, 1),
+            reported: row.reported.iter().filter_map(median).collect(),
+        }
+    }
+
+    /// Returns how many groups are known.
+    pub fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+
+    /// Tells whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.young.is_empty() && self.old.is_empty()
+    }
+
+    fn row(&mut self, group: Prefix) -> &mut Row {
+        if !self.young.contains_key(&group) {
+            if self.young.len() >= ROWS_MAX / 2 || self.n_ways >= WAYS_MAX / 2 {
+                self.old = std::mem::take(&mut self.young);
+                self.n_ways = 0;
+            }
+            let row = self.old.remove(&group).unwrap_or_default();
+            self.n_ways += row.reported.len();
+            self.young.insert(group, row);
+        }
+        self.young.entry(group).or_default()
+    }
+}
+
+impl Learned {
+    /// Returns what the group's clients saw of `target`.
+    pub fn of(&self, target: Target) -> Option<Micros> {
+        let at = self.reported.binary_search_by_key(&target, |it| it.0).ok()?;
+        Some(self.reported[at].1)
+    }
+}
+
+fn is_plausible(rtt: Micros) -> bool {
+    rtt > Micros::ZERO && rtt <= Micros::from_ms(MAX_MS)
+}
+
+/// Clients of one group that have to have seen a way before it is believed: one liar among
+/// three moves a median no farther than to another's word.
+pub const AGREE: usize = 3;
+/// The most groups; with the ways below about 60 MB when every group reports.
+pub const ROWS_MAX: usize = 65_536;
+/// The most ways of all groups together.
+pub const WAYS_MAX: usize = 262_144;
+/// The most ways of one group: more than any client is asked to measure.
+pub const TARGETS_MAX: usize = 32;
+/// Reports of one group taken in a minute: ten clients with six each.
+pub const REPORTS_A_MINUTE: u32 = 64;
+/// The longest round trip believed, in milliseconds.
+pub const MAX_MS: u64 = 10_000;
+const MINUTE: Duration = Duration::from_secs(60);
+/// Ways change by the hour rather than by the minute, and not by the day.
+const KEPT_FOR: Duration = Duration::from_secs(6 * 3600);
+
+#[cfg(test)]
+mod tests;

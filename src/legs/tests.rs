@@ -1,0 +1,94 @@
+use std::net::{IpAddr, Ipv4Addr};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock;
+
+fn group(number: u32) -> Prefix {
+    Prefix::of(IpAddr::V4(Ipv4Addr::from_bits(number << 8)))
+}
+
+fn node() -> Target {
+    Target::Node("sin-1".parse().unwrap())
+}
+
+fn report(legs: &mut Legs, client: u64, ms: u64) -> Result<(), Refused> {
+    let seen = (node(), Micros::from_ms(ms));
+    legs.handle_report(clock::now(), group(1), client, seen, Micros::from_ms(5))
+}
+
+#[test]
+fn three_clients_are_believed_and_two_are_not() {
+    let mut legs = Legs::default();
+    report(&mut legs, 1, 30).unwrap();
+    report(&mut legs, 2, 32).unwrap();
+    assert_eq!(legs.learned(clock::now(), group(1)).of(node()), None);
+    report(&mut legs, 3, 900).unwrap();
+    let learned = legs.learned(clock::now(), group(1));
+    assert_eq!(learned.of(node()), Some(Micros::from_ms(32)));
+    assert_eq!(legs.learned(clock::now(), group(2)), Learned::default());
+}
+
+#[test]
+fn a_measurement_of_our_own_is_believed_at_once() {
+    let mut legs = Legs::default();
+    legs.handle_own(clock::now(), group(1), 1, Micros::from_ms(12));
+    legs.handle_own(clock::now(), group(1), 1, Micros::ZERO);
+    assert_eq!(legs.learned(clock::now(), group(1)).own, Some(Micros::from_ms(12)));
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let mut legs = Legs::default();
+    assert_eq!(report(&mut legs, 1, 0), Err(Refused::Implausible));
+    assert_eq!(report(&mut legs, 1, MAX_MS + 1), Err(Refused::Implausible));
+    assert_eq!(report(&mut legs, 1, 4), Err(Refused::TooFast));
+    assert!(legs.is_empty());
+}
+
+#[test]
+fn a_group_has_so_many_reports_a_minute_and_so_many_ways() {
+    let (mut legs, now) = (Legs::default(), clock::now());
+    let way = |at: u64| (Target::Orchestrator(OrchestratorId(at)), Micros::from_ms(9));
+    let mut take = |now, at| legs.handle_report(now, group(1), 1, way(at), Micros::ZERO);
+    for at in 0..TARGETS_MAX as u64 {
+        take(now, at).unwrap();
+    }
+    assert_eq!(take(now, 99), Err(Refused::TooManyTargets));
+    while take(now, 0).is_ok() {}
+    assert_eq!(take(now, 0), Err(Refused::TooMany));
+    assert_eq!(take(now + MINUTE, 0), Ok(()));
+}
+
+#[test]
+fn the_table_forgets_whom_it_did_not_see_for_long() {
+    let (mut legs, now) = (Legs::default(), clock::now());
+    let own = |legs: &mut Legs, at| legs.handle_own(now, group(at), 1, Micros::from_ms(9));
+    own(&mut legs, 0);
+    for at in 1..=ROWS_MAX as u32 {
+        own(&mut legs, at);
+        if at % 1000 == 0 {
+            own(&mut legs, 1);
+        }
+        assert!(legs.len() <= ROWS_MAX);
+    }
+    assert!(legs.learned(now, group(1)).own.is_some(), "seen all the time");
+    assert!(legs.learned(now, group(0)).own.is_none());
+}
+
+proptest! {
+    #[test]
+    fn two_liars_among_five_change_nothing_much(lies in proptest::array::uniform2(1_u64..9_000)) {
+        let mut legs = Legs::default();
+        for (client, ms) in [30, 31, 32].into_iter().enumerate() {
+            report(&mut legs, client as u64, ms).unwrap();
+        }
+        for (client, ms) in lies.into_iter().enumerate() {
+            let taken = report(&mut legs, 10 + client as u64, ms);
+            prop_assert_eq!(taken.is_ok(), ms >= 5);
+        }
+        let learned = legs.learned(clock::now(), group(1)).of(node()).unwrap();
+        prop_assert!((Micros::from_ms(30)..=Micros::from_ms(32)).contains(&learned));
+    }
+}
