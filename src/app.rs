@@ -4,6 +4,7 @@ mod listeners;
 mod peers;
 mod reload;
 pub mod stop;
+mod ways;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -96,6 +97,7 @@ pub async fn start(config: Config) -> Result<App> {
         metrics: telemetry::metrics(),
         reload: Arc::clone(&reloader) as Arc<dyn admin::Reload>,
     });
+    let direct = ways::ports(&public);
     let mut served = JoinSet::new();
     served.spawn(doors::serve_operator(routes, admin, listen, stopped.clone()));
     for listener in public {
@@ -105,6 +107,7 @@ pub async fn start(config: Config) -> Result<App> {
     let mut watches = JoinSet::new();
     let watched = Arc::clone(&gateway);
     watches.spawn(async move { pressure::watch(&watched.pressure, memory_max).await });
+    watches.spawn(ways::watch(Arc::clone(&gateway), direct));
     let mesh = endpoint.as_ref().map(Endpoint::local_addr).transpose()?;
     tracing::info!(
         node = %gateway.identity.node,

@@ -1,5 +1,6 @@
 //! The commands.
 
+mod probe;
 mod show;
 
 use std::net::IpAddr;
@@ -62,6 +63,8 @@ enum Command {
         #[arg(long)]
         config: Option<PathBuf>,
     },
+    /// Measure the ways from here to a mesh's nodes and orchestrators, and tell the mesh.
+    Probe(probe::Args),
     /// Explain a decision, or what would be decided.
     Explain {
         #[command(flatten)]
@@ -146,6 +149,7 @@ async fn run_async(command: Command) -> Result<()> {
     match command {
         Command::Run { config, with_parent } => run_node(&config, with_parent).await,
         Command::Demo(args) => demo::run(args).await,
+        Command::Probe(args) => probe::run(args).await,
         Command::Explain { node, decision, ip, capability, path } => {
             let query = match (decision, ip, capability) {
                 (Some(id), ..) => format!("decision={id}"),

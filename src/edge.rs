@@ -17,6 +17,7 @@ pub mod grpc;
 pub mod job;
 pub mod locate;
 mod note;
+pub mod observe;
 pub mod open;
 pub mod pressure;
 pub mod refusal;
@@ -30,6 +31,7 @@ pub mod send;
 pub mod slug;
 pub mod upload;
 pub mod visit;
+pub mod ways;
 pub mod wishes;
 
 use std::collections::BTreeMap;
@@ -65,6 +67,7 @@ use refusal::ServeError;
 use replay::Replays;
 use retries::Retries;
 use route::{Refusal, Route};
+use ways::Ways;
 use wishes::Allowed;
 
 /// Which node this is; stays as it is for as long as the process lives.
@@ -137,6 +140,7 @@ pub struct Gateway {
     /// The last decisions.
     pub decisions: Decisions,
     key: ticket::Key,
+    ways: Ways,
     bindings: Bindings,
     affinities: Affinities,
     panics: Panics,
@@ -239,6 +243,7 @@ impl Gateway {
             pressure: Pressure::default(),
             in_flight: Arc::default(),
             decisions: Decisions::new(rand::rng().random()),
+            ways: Ways::default(),
             bindings: Bindings::default(),
             affinities: Affinities::default(),
             panics: Panics::default(),

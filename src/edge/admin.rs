@@ -359,7 +359,7 @@ fn located(gateway: &Gateway, ip: IpAddr) -> Value {
         "country": place.country,
         "confidence": place.confidence,
         "home": located.home,
-        "nodes": resolve::entrances(gateway, &base, &place.point),
+        "nodes": resolve::entrances(gateway, clock::now(), &located, base),
     })
 }
 

@@ -3,15 +3,17 @@
 //! For SDKs, which walk it from the top, and for `-orchWebhookUrl` of a stock gateway. What
 //! it orders is the direct path, from the client to the orchestrator.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::clock;
 use crate::edge::Gateway;
 use crate::edge::refusal::{ServeError, json};
 use crate::edge::visit::Visit;
+use crate::id::NodeId;
 use crate::policy::{Ask, Caller, PathKind, Seen, in_order, rank};
 use crate::unit::log2_q10;
 use crate::upstream::Body;
@@ -89,7 +91,20 @@ pub(crate) fn answer(
     };
     let list: Vec<serde_json::Value> =
         order.iter().take(LIST_MAX).map(|row| entry(&view, row, &filters)).collect();
-    Ok(json(StatusCode::OK, serde_json::Value::from(list).to_string()))
+    let mut response = json(StatusCode::OK, serde_json::Value::from(list).to_string());
+    // The body is a stock one: what clients may measure and tell stands beside it.
+    let survey = gateway.survey(visit);
+    for (name, text) in [(TICKET, survey.ticket), (PROBES, urls(&survey.nodes))] {
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    Ok(response)
+}
+
+/// Returns names and URLs as one header holds them: `fra-1=https://…, was-1=https://…`.
+fn urls(nodes: &BTreeMap<NodeId, String>) -> String {
+    nodes.iter().map(|(node, url)| format!("{node}={url}")).collect::<Vec<_>>().join(", ")
 }
 
 /// Everyone who is well, by the way to them. Nothing is promised: who asks for nothing in
@@ -180,6 +195,8 @@ pub(crate) fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok().filter(|it| !it.contains(char::is_control))
 }
 
+const TICKET: HeaderName = HeaderName::from_static("portolan-probe-ticket");
+const PROBES: HeaderName = HeaderName::from_static("portolan-probes");
 /// Values of one kind a client may ask for.
 const FILTERS_MAX: usize = 64;
 /// Orchestrators in one list: more than any client walks.

@@ -16,6 +16,7 @@ use crate::edge::apps;
 use crate::edge::discover;
 use crate::edge::grpc;
 use crate::edge::locate::Arrival;
+use crate::edge::observe;
 use crate::edge::refusal::ServeError;
 use crate::edge::resolve;
 use crate::edge::visit::Visit;
@@ -118,7 +119,7 @@ async fn dispatch(
     let visit = Visit {
         started,
         trace: trace(&request),
-        located: gateway.locate(arrival, request.headers()),
+        located: gateway.locate(arrival, request.headers(), started),
         tls: gateway.is_tls(&arrival.connection, request.headers()),
         authority: authority(&request),
         explain: request.headers().contains_key(EXPLAIN),
@@ -128,7 +129,7 @@ async fn dispatch(
         door,
     };
     let span = tracing::debug_span!("request", door, trace = %visit.trace);
-    let entered = enter(gateway, visit, request);
+    let entered = enter(gateway, arrival, visit, request);
     // A span nobody looks at would still be entered and left at every step.
     let result = if span.is_disabled() { entered.await } else { entered.instrument(span).await };
     (door, result)
@@ -137,6 +138,7 @@ async fn dispatch(
 /// Takes the request through its door.
 async fn enter(
     gateway: &Arc<Gateway>,
+    arrival: &Arrival,
     visit: Visit,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ServeError> {
@@ -148,6 +150,8 @@ async fn enter(
             Ok(job) => serve(gateway, job).await,
             Err(error) => Err(error),
         },
+        "probe" => observe::probe(&request),
+        "observe" => Box::pin(observe::answer(gateway, arrival, visit, request)).await,
         "grpc" => Box::pin(grpc::answer(request)).await,
         _ => Err(ServeError::NoDoor),
     }
@@ -158,6 +162,8 @@ fn door(path: &str) -> &'static str {
         "/discover-orchestrators" => "discover",
         "/v1/resolve" => "resolve",
         "/discovery" => "discovery",
+        "/v1/probe" | "/v1/probe.js" => "probe",
+        "/v1/observations" => "observe",
         "/refresh-payment" => "apps",
         _ if path.starts_with("/net.Orchestrator/") => "grpc",
         _ if path.starts_with("/apps/") || path.starts_with("/run/") => "apps",

@@ -67,6 +67,11 @@ pub enum ServeError {
     /// The URL is not one of ours, or is past its time.
     #[error(transparent)]
     Ticket(#[from] BadTicket),
+    /// The ticket of a report is not good here.
+    #[error(
+        "this report's ticket is not good from this network, or has expired; GET /v1/resolve for another"
+    )]
+    Survey(BadTicket),
     /// The session is over, or its orchestrator is gone; a client reserves again.
     #[error("this session is over: {0}; reserve again")]
     SessionOver(String),
@@ -116,6 +121,7 @@ impl ServeError {
             Self::Unknown(_) => (StatusCode::NOT_FOUND, "unknown-app", None),
             Self::NoRoute(_) => (StatusCode::SERVICE_UNAVAILABLE, "no-route", Some(2)),
             Self::Ticket(_) => (StatusCode::NOT_FOUND, "ticket", None),
+            Self::Survey(_) => (StatusCode::FORBIDDEN, "survey", None),
             Self::SessionOver(_) => (StatusCode::NOT_FOUND, "session-over", None),
             Self::Failed(_) => (StatusCode::BAD_GATEWAY, "failed", None),
             Self::Full(wait) => {

@@ -1,16 +1,24 @@
 //! The resolve door: which node a client should enter by.
+//!
+//! Nodes are ordered by the way to them: as it was measured, by this node, by clients of the
+//! same network, or else as distance lets one expect.
+
+use std::time::Instant;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use crate::edge::Gateway;
+use crate::edge::locate::Located;
+use crate::edge::observe::{allowed, open};
 use crate::edge::refusal::{ServeError, json};
 use crate::edge::visit::Visit;
-use crate::geo::{Point, expected_rtt};
 use crate::id::{NodeId, RegionId};
-use crate::mesh::Standing;
+use crate::mesh::{PeerRow, Standing};
+use crate::score::Evidence;
 use crate::unit::Micros;
 use crate::upstream::Body;
+use crate::view::row::PLACELESS_RTT;
 
 /// A node a client could enter by.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -24,6 +32,8 @@ pub struct Entrance {
     pub url: Option<String>,
     /// The round trip to expect.
     pub expected_ms: f64,
+    /// Where that comes from.
+    pub evidence: Evidence,
 }
 
 /// Answers `GET /v1/resolve`: JSON, or a 307 for a client that asks with `redirect=1`.
@@ -32,10 +42,12 @@ pub(crate) fn answer(
     visit: &Visit,
     request: &Request<Incoming>,
 ) -> Result<Response<Body>, ServeError> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Err(ServeError::Method("GET"));
+    match *request.method() {
+        Method::GET | Method::HEAD => {}
+        Method::OPTIONS => return Ok(allowed()),
+        _ => return Err(ServeError::Method("GET, OPTIONS")),
     }
-    let ranked = entrances(gateway, &visit.base(), &visit.located.caller.place.point);
+    let ranked = entrances(gateway, visit.started, &visit.located, visit.base());
     let redirect =
         request.uri().query().is_some_and(|it| it.split('&').any(|it| it == "redirect=1"));
     let target = ranked.first().and_then(|it| it.url.clone()).filter(|_| redirect);
@@ -52,8 +64,10 @@ pub(crate) fn answer(
         },
         "primary": primary,
         "fallbacks": fallbacks,
+        "survey": gateway.survey(visit),
     });
     let mut response = json(StatusCode::OK, body.to_string());
+    open(response.headers_mut());
     if let Some(url) = target.and_then(|url| HeaderValue::from_str(&url).ok()) {
         *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
         response.headers_mut().insert(header::LOCATION, url);
@@ -61,27 +75,35 @@ pub(crate) fn answer(
     Ok(response)
 }
 
-/// Returns the nodes that take clients, nearest first; ties by name.
-pub(crate) fn entrances(gateway: &Gateway, base: &str, from: &Point) -> Vec<Entrance> {
-    let (view, params) = (gateway.view(), gateway.params.load());
-    let way = |region: RegionId| {
-        let number = view.atlas.names.iter().position(|it| *it == region)?;
-        Some(expected_rtt(from.distance_m(&view.atlas.points[number])))
-    };
-    let mut found: Vec<(Micros, Entrance)> = Vec::new();
-    let mut add = |node: NodeId, region: RegionId, url: Option<String>| {
-        let rtt = way(region).unwrap_or(crate::view::row::PLACELESS_RTT);
-        found.push((rtt, Entrance { node, region, url, expected_ms: rtt.as_ms() }));
-    };
-    if !gateway.is_draining() {
-        add(gateway.identity.node, gateway.identity.region, Some(base.to_owned()));
-    }
-    for peer in &gateway.shared.peers.load().rows {
-        let open = peer.standing == Standing::Up && !peer.draining;
-        if let Some(region) = peer.region.filter(|_| open) {
-            add(peer.node, region, params.peer_urls.get(&peer.node).cloned());
-        }
-    }
+/// Returns the nodes that take clients, the shortest way first; ties by name.
+pub(crate) fn entrances(
+    gateway: &Gateway,
+    now: Instant,
+    located: &Located,
+    base: String,
+) -> Vec<Entrance> {
+    let (view, peers) = (gateway.view(), gateway.shared.peers.load());
+    let params = gateway.params.load();
+    let own = (gateway.identity.node, gateway.identity.region, Some(base));
+    let open = |it: &&PeerRow| it.standing == Standing::Up && !it.draining;
+    let others = peers
+        .rows
+        .iter()
+        .filter(open)
+        .filter_map(|it| Some((it.node, it.region?, params.peer_urls.get(&it.node).cloned())));
+    let nodes: Vec<(NodeId, RegionId, Option<String>)> =
+        Some(own).filter(|_| !gateway.is_draining()).into_iter().chain(others).collect();
+    let names: Vec<NodeId> = nodes.iter().map(|it| it.0).collect();
+    let legs = gateway.legs_of(now, located, &view, &names);
+    let mut found: Vec<(Micros, Entrance)> = nodes
+        .into_iter()
+        .map(|(node, region, url)| {
+            let leg = legs.iter().find(|it| it.node == node);
+            let (rtt, evidence) =
+                leg.map_or((PLACELESS_RTT, Evidence::Default), |it| (it.rtt, it.evidence));
+            (rtt, Entrance { node, region, url, expected_ms: rtt.as_ms(), evidence })
+        })
+        .collect();
     found.sort_by_key(|(rtt, entrance)| (*rtt, entrance.node));
     found.into_iter().map(|(_rtt, entrance)| entrance).collect()
 }

@@ -62,21 +62,62 @@ pub async fn exchange(
     exchanged.map_err(|_elapsed| FetchError::Silent(timeout))?
 }
 
+/// One connection kept for several exchanges, one after the other.
+#[derive(Debug)]
+pub struct Kept {
+    sender: http1::SendRequest<Body>,
+    host: header::HeaderValue,
+    /// The connection's task, which ends with this.
+    _tasks: JoinSet<hyper::Result<()>>,
+}
+
+impl Kept {
+    /// Connects to the origin of `url`.
+    pub async fn open(
+        dialer: &Dialer,
+        url: &ServiceUri,
+        timeout: Duration,
+    ) -> Result<Self, FetchError> {
+        let opened = tokio::time::timeout(timeout, Self::open_now(dialer, url)).await;
+        opened.map_err(|_elapsed| FetchError::Silent(timeout))?
+    }
+
+    /// Sends one request and reads its answer, at most [`MAX_BODY`] bytes.
+    pub async fn exchange(
+        &mut self,
+        request: Request<Body>,
+        timeout: Duration,
+    ) -> Result<Response<Bytes>, FetchError> {
+        let exchanged = tokio::time::timeout(timeout, self.exchange_now(request)).await;
+        exchanged.map_err(|_elapsed| FetchError::Silent(timeout))?
+    }
+
+    async fn open_now(dialer: &Dialer, url: &ServiceUri) -> Result<Self, FetchError> {
+        let connected = dialer.dial(url, Protocol::Http1).await?;
+        let (sender, connection) = http1::handshake::<_, Body>(connected.io).await?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(connection);
+        let host = header::HeaderValue::from_str(url.authority());
+        let host = host.map_err(|bad| FetchError::Body(bad.to_string()))?;
+        Ok(Self { sender, host, _tasks: tasks })
+    }
+
+    async fn exchange_now(
+        &mut self,
+        mut request: Request<Body>,
+    ) -> Result<Response<Bytes>, FetchError> {
+        request.headers_mut().insert(header::HOST, self.host.clone());
+        let (parts, body) = self.sender.send_request(request).await?.into_parts();
+        let body = Limited::new(body, MAX_BODY).collect().await;
+        let body = body.map_err(|error| FetchError::Body(error.to_string()))?.to_bytes();
+        Ok(Response::from_parts(parts, body))
+    }
+}
+
 async fn exchange_now(
     dialer: &Dialer,
     url: &ServiceUri,
-    mut request: Request<Body>,
+    request: Request<Body>,
 ) -> Result<Response<Bytes>, FetchError> {
-    let connected = dialer.dial(url, Protocol::Http1).await?;
-    let (mut sender, connection) = http1::handshake::<_, Body>(connected.io).await?;
-    // The connection's task ends with this function.
-    let mut tasks = JoinSet::new();
-    tasks.spawn(connection);
-    let host = header::HeaderValue::from_str(url.authority());
-    let host = host.map_err(|bad| FetchError::Body(bad.to_string()))?;
-    request.headers_mut().insert(header::HOST, host);
-    let (parts, body) = sender.send_request(request).await?.into_parts();
-    let body = Limited::new(body, MAX_BODY).collect().await;
-    let body = body.map_err(|error| FetchError::Body(error.to_string()))?.to_bytes();
-    Ok(Response::from_parts(parts, body))
+    Kept::open_now(dialer, url).await?.exchange_now(request).await
 }

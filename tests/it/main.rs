@@ -14,6 +14,7 @@ mod inputs;
 mod journal;
 mod listen;
 mod node;
+mod observe;
 mod paid;
 mod policies;
 mod reload;

@@ -2,8 +2,10 @@
 //! beside what others do. Run by `scripts/steering-report`.
 #![expect(clippy::print_stdout, reason = "a report is printed")]
 
+mod courses;
 mod draws;
 mod fleet;
+mod learning;
 mod location;
 mod replay;
 mod report;
@@ -18,6 +20,7 @@ use portolan::geoip::GeoIp;
 use portolan::policy::PathKind;
 use portolan::unit::Micros;
 
+use courses::{Sea, Way};
 use location::Location;
 use report::Line;
 use world::World;
@@ -37,6 +40,9 @@ struct Arguments {
     /// Time the work takes at every orchestrator: the wider it is, the wider near-equals are
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=60_000))]
     service_ms: u64,
+    /// Print the regret of every city, with one leg measured
+    #[arg(long)]
+    cities: bool,
     /// Fail when a target is missed
     #[arg(long)]
     check: bool,
@@ -75,9 +81,66 @@ fn main() -> anyhow::Result<()> {
         println!("{}", names.join(", "));
         println!("{}", NOTES);
     }
-    let missed = report::missed(&world, &lines);
+    let mut missed = report::missed(&world, &lines);
+    missed.extend(whole(&arguments, &world)?);
     anyhow::ensure!(!arguments.check || missed.is_empty(), "missed: {}", missed.join("; "));
     Ok(())
+}
+
+/// Prints what is chosen over whole courses, and what reports make of wrong places; returns
+/// which targets are missed.
+fn whole(arguments: &Arguments, world: &World) -> anyhow::Result<Vec<String>> {
+    let (exact, city) = (Location::exact(), Location::documented_city());
+    let mut missed = Vec::new();
+    for location in [&exact, &city] {
+        let seas = (1..=arguments.seeds).map(|seed| Sea::new(world, location, seed));
+        let seas = seas.collect::<anyhow::Result<Option<Vec<Sea<'_>>>>>()?;
+        let Some(seas) = seas else { return Ok(missed) };
+        let ways = [Way::Nearest].into_iter().chain((0..=3).map(Way::Measured));
+        for way in ways {
+            let regret = courses::regret(&seas, way)?;
+            say(arguments.json, "course", location.name, &format!("{way:?}"), regret.mean);
+            let Way::Measured(count) = way else { continue };
+            let most = [f64::INFINITY, 5.0, 2.5, 0.8][count];
+            if location.name == exact.name && regret.mean > most {
+                missed.push(format!("a course with {count} legs measured: {:.2} ms", regret.mean));
+            }
+        }
+        if arguments.cities && location.name == exact.name {
+            let by_city = courses::by_city(&seas, Way::Measured(1))?;
+            for (city, regret) in world.clients.iter().zip(by_city) {
+                say(arguments.json, "course", location.name, &city.name, regret);
+            }
+        }
+    }
+    for (before, reports) in [(0, false), (3, true), (10, true)] {
+        let (right, wrong) = learning::run(world, arguments.seeds.min(5), before, reports)?;
+        let both = learning::Found {
+            sessions: right.sessions + wrong.sessions,
+            best: right.best + wrong.best,
+        };
+        for (what, found) in [("all", both), ("put right", right), ("put wrong", wrong)] {
+            let name = format!("after {before}: {what}");
+            say(arguments.json, "best region, %", "1 in 10 wrong", &name, found.percent());
+        }
+        if before == 10 && both.percent() < 98.0 {
+            missed.push(format!("in their best region: {:.1} % of 98 %", both.percent()));
+        }
+    }
+    Ok(missed)
+}
+
+fn say(json: bool, what: &str, location: &str, name: &str, value: f64) {
+    let value = (value * 100.0).round() / 100.0;
+    match json {
+        true => {
+            let row = serde_json::json!({
+                "what": what, "location": location, "policy": name, "value": value,
+            });
+            println!("{row}");
+        }
+        false => println!("{what:14} {location:13} {name:24} {value:>8.2}"),
+    }
 }
 
 /// Returns the lines as a table.

@@ -230,7 +230,7 @@ impl Policy {
 }
 
 impl Regret {
-    fn of(mut regrets: Vec<f64>) -> Self {
+    pub(crate) fn of(mut regrets: Vec<f64>) -> Self {
         regrets.sort_by(f64::total_cmp);
         let mean = regrets.iter().sum::<f64>() / regrets.len() as f64;
         // Straight between the two nearest ranks.
@@ -250,7 +250,7 @@ impl Regret {
     }
 }
 
-fn ask<'a>(caller: &'a Caller, rules: &'a Rules, path: PathKind) -> Ask<'a> {
+pub(crate) fn ask<'a>(caller: &'a Caller, rules: &'a Rules, path: PathKind) -> Ask<'a> {
     Ask {
         caller,
         capability: CAPABILITY,
