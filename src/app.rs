@@ -20,11 +20,12 @@ use tokio::task::JoinSet;
 
 use crate::actors::directory::Configured;
 use crate::actors::{Shared, directory, mesh, root, sessions};
+use crate::app::listeners::Bound;
 use crate::app::reload::Reloader;
 use crate::clock;
 use crate::config::Config;
 use crate::edge::admin::{self, Admin};
-use crate::edge::{self, Gateway, doors, pressure};
+use crate::edge::{self, Gateway, pressure};
 use crate::geoip::GeoStore;
 use crate::journal::Journal;
 use crate::net::Endpoint;
@@ -45,6 +46,8 @@ pub struct App {
     pub all_public: Vec<SocketAddr>,
     /// Where the operator connects.
     pub admin: SocketAddr,
+    /// Where resolvers ask, on a node with a DNS door.
+    pub dns: Option<SocketAddr>,
     /// Where peers connect, on a node with peers.
     pub mesh: Option<SocketAddr>,
     root: ActorRef<root::Msg>,
@@ -67,8 +70,7 @@ pub async fn start(config: Config) -> Result<App> {
         None => Journal::disabled(),
     };
     let geo = open_geo(&config).await?;
-    let public = listeners::bind(&config.listeners).await?;
-    let admin = listeners::bind_admin(config.admin).await?;
+    let bound = Bound::bind(&config).await?;
 
     let (news, heard) = mpsc::channel(NEWS_MAX);
     let shared = Arc::new(share(&config, geo, heard));
@@ -89,21 +91,15 @@ pub async fn start(config: Config) -> Result<App> {
         Arc::new(Gateway::new(edge_identity(&config)?, edge_params(&config), shared, journal, key));
     let (stop, stopped) = watch::channel(false);
     let (listen, memory_max) = (config.listen, config.memory_max);
-    let all_public = listeners::addresses(&public)?;
-    let app_admin = admin.local_addr()?;
-    let reloader = Arc::new(Reloader::new(Arc::clone(&gateway), named, &public, config));
+    let at = bound.addresses()?;
+    let reloader = Arc::new(Reloader::new(Arc::clone(&gateway), named, &bound.public, config));
     let routes = admin::routes(Admin {
         gateway: Arc::clone(&gateway),
         metrics: telemetry::metrics(),
         reload: Arc::clone(&reloader) as Arc<dyn admin::Reload>,
     });
-    let direct = ways::ports(&public);
-    let mut served = JoinSet::new();
-    served.spawn(doors::serve_operator(routes, admin, listen, stopped.clone()));
-    for listener in public {
-        let (gateway, stopped) = (Arc::clone(&gateway), stopped.clone());
-        served.spawn(doors::serve_clients(gateway, listener, listen, stopped));
-    }
+    let direct = ways::ports(&bound.public);
+    let doors = bound.serve(&gateway, routes, listen, &stopped);
     let mut watches = JoinSet::new();
     let watched = Arc::clone(&gateway);
     watches.spawn(async move { pressure::watch(&watched.pressure, memory_max).await });
@@ -112,21 +108,22 @@ pub async fn start(config: Config) -> Result<App> {
     tracing::info!(
         node = %gateway.identity.node,
         region = %gateway.identity.region,
-        public = ?all_public,
-        admin = %app_admin,
+        public = ?at.public,
+        admin = %at.admin,
         mesh = mesh.map(tracing::field::display), "listening"
     );
     Ok(App {
         gateway,
-        public: all_public[0],
-        all_public,
-        admin: app_admin,
+        public: at.public[0],
+        all_public: at.public,
+        admin: at.admin,
+        dns: at.dns,
         mesh,
         root,
         root_ended,
         endpoint,
         stop,
-        doors: served,
+        doors,
         watches,
         reloader,
     })

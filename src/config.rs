@@ -18,6 +18,7 @@ use std::time::Duration;
 use crate::actors::sources::Fetch;
 use crate::address::Cidr;
 use crate::directory::{self, Named};
+use crate::edge::dns;
 use crate::edge::wishes::Allowed;
 use crate::forwarded::TrustedProxies;
 use crate::id::{NodeId, RegionId};
@@ -58,6 +59,8 @@ pub struct Config {
     pub mesh: Option<MeshConfig>,
     /// How clients reach the peers.
     pub peer_urls: BTreeMap<NodeId, String>,
+    /// The mesh's name in the DNS, on a node that answers for it.
+    pub dns: Option<DnsConfig>,
     /// The file of the key for rewritten URLs; a random key while not set.
     pub ticket_key: Option<PathBuf>,
     /// Orchestrators listed.
@@ -142,6 +145,15 @@ pub struct Listening {
     pub proxied: bool,
     /// The hosts it answers for; all of them when empty.
     pub names: Vec<String>,
+}
+
+/// The DNS door of a node that has one.
+#[derive(Clone, Debug)]
+pub struct DnsConfig {
+    /// UDP and TCP address for resolvers.
+    pub listen: SocketAddr,
+    /// What it answers.
+    pub params: dns::Params,
 }
 
 /// The mesh of a node with peers.

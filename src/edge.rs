@@ -10,6 +10,7 @@ pub mod bindings;
 pub mod choice;
 pub mod decisions;
 pub mod discover;
+pub mod dns;
 pub mod doors;
 pub mod enter;
 pub mod explain;

@@ -1,18 +1,86 @@
-//! The listeners for clients: bound in order, all of them before any serves.
+//! What a node listens on: bound in order, all of it before any of it serves.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use tokio::net::TcpListener;
+use axum::Router;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
-use crate::config::Listening;
+use crate::config::{Config, Listening};
+use crate::edge::{Gateway, dns, doors};
 use crate::listen::names::Names;
 use crate::listen::tls::{Certificate, Tls};
-use crate::listen::{Listener, Speech};
+use crate::listen::{Listener, Params, Speech};
 
-/// Binds every listener; at least one is left to clients.
-pub(super) async fn bind(listening: &[Listening]) -> Result<Vec<Listener>> {
+/// All that is bound.
+pub(super) struct Bound {
+    /// For clients, in the order of the configuration.
+    pub(super) public: Vec<Listener>,
+    admin: TcpListener,
+    resolvers: Option<(dns::Params, UdpSocket, TcpListener)>,
+}
+
+/// Where all of it is.
+pub(super) struct Addresses {
+    /// For clients, in the order of the configuration; at least one.
+    pub(super) public: Vec<SocketAddr>,
+    pub(super) admin: SocketAddr,
+    pub(super) dns: Option<SocketAddr>,
+}
+
+impl Bound {
+    /// Binds everything, or nothing for long.
+    pub(super) async fn bind(config: &Config) -> Result<Self> {
+        let public = bind_public(&config.listeners).await?;
+        let taken = || format!("listen.admin = {}: is another process using it?", config.admin);
+        let admin = TcpListener::bind(config.admin).await.with_context(taken)?;
+        let resolvers = match &config.dns {
+            Some(dns) => {
+                let (udp, tcp) = bind_dns(dns.listen).await?;
+                Some((dns.params.clone(), udp, tcp))
+            }
+            None => None,
+        };
+        Ok(Self { public, admin, resolvers })
+    }
+
+    /// Returns where all of it is.
+    pub(super) fn addresses(&self) -> Result<Addresses> {
+        let public = self.public.iter().map(|it| it.tcp.local_addr());
+        Ok(Addresses {
+            public: public.collect::<std::io::Result<_>>()?,
+            admin: self.admin.local_addr()?,
+            dns: self.resolvers.as_ref().map(|it| it.1.local_addr()).transpose()?,
+        })
+    }
+
+    /// Serves until `stopped` says so.
+    pub(super) fn serve(
+        self,
+        gateway: &Arc<Gateway>,
+        routes: Router,
+        params: Params,
+        stopped: &watch::Receiver<bool>,
+    ) -> JoinSet<()> {
+        let mut served = JoinSet::new();
+        served.spawn(doors::serve_operator(routes, self.admin, params, stopped.clone()));
+        for listener in self.public {
+            let (gateway, stopped) = (Arc::clone(gateway), stopped.clone());
+            served.spawn(doors::serve_clients(gateway, listener, params, stopped));
+        }
+        if let Some((params, udp, tcp)) = self.resolvers {
+            let (gateway, stopped) = (Arc::clone(gateway), stopped.clone());
+            served.spawn(dns::serve(gateway, params, (udp, tcp), stopped));
+        }
+        served
+    }
+}
+
+/// At least one is left to clients.
+async fn bind_public(listening: &[Listening]) -> Result<Vec<Listener>> {
     ensure!(!listening.is_empty(), "listen: clients have nowhere to connect; set listen.public");
     let mut bound = Vec::with_capacity(listening.len());
     for it in listening {
@@ -27,15 +95,11 @@ pub(super) async fn bind(listening: &[Listening]) -> Result<Vec<Listener>> {
     Ok(bound)
 }
 
-/// Binds the operator's listener.
-pub(super) async fn bind_admin(at: SocketAddr) -> Result<TcpListener> {
-    let taken = || format!("listen.admin = {at}: is another process using it?");
-    TcpListener::bind(at).await.with_context(taken)
-}
-
-/// Returns where clients connect, in the order of the configuration.
-pub(super) fn addresses(bound: &[Listener]) -> Result<Vec<SocketAddr>> {
-    let addresses: std::io::Result<Vec<SocketAddr>> =
-        bound.iter().map(|it| it.tcp.local_addr()).collect();
-    Ok(addresses?)
+async fn bind_dns(at: SocketAddr) -> Result<(UdpSocket, TcpListener)> {
+    let remedy = "is another resolver using it, or does a port below 1024 take a right?";
+    let taken = || format!("dns.listen = {at}: {remedy}");
+    let udp = UdpSocket::bind(at).await.with_context(taken)?;
+    // Port 0 takes any: the same one for both.
+    let tcp = TcpListener::bind(udp.local_addr()?).await.with_context(taken)?;
+    Ok((udp, tcp))
 }

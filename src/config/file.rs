@@ -35,6 +35,8 @@ pub struct File {
     /// Where clients are.
     #[serde(default)]
     pub location: Location,
+    /// The mesh's name in the DNS.
+    pub dns: Option<Dns>,
     /// The address database.
     #[serde(default)]
     pub geoip: Geoip,
@@ -50,6 +52,39 @@ pub struct File {
     /// What is written down.
     #[serde(default)]
     pub log: Log,
+}
+
+/// `[dns]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dns {
+    /// UDP and TCP address for resolvers.
+    pub listen: SocketAddr,
+    /// The mesh's name, such as `gateway.example`.
+    pub name: String,
+    /// The servers of its zone, as the zone above names them.
+    #[serde(default)]
+    pub servers: Vec<String>,
+    /// How long an answer holds, 15 to 30 seconds.
+    pub ttl_s: Option<u32>,
+    /// Resolvers that may say for which network they ask.
+    #[serde(default)]
+    pub trusted_resolvers: Vec<String>,
+    /// The nodes that clients reach by it.
+    #[serde(default, rename = "node")]
+    pub nodes: Vec<DnsNode>,
+}
+
+/// `[[dns.node]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DnsNode {
+    /// Its name.
+    pub node: String,
+    /// The code of its region.
+    pub region: String,
+    /// Where clients connect to it.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// `[node]`

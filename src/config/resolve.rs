@@ -1,5 +1,7 @@
 //! From what stands in the file to what the program uses.
 
+mod dns;
+
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -60,6 +62,7 @@ impl Reader {
         let sources = self.sources(&file.sources);
         let guard = self.guard(&file.upstream, &orchestrators, &sources);
         let rules = self.rules(&file.policy);
+        let dns = file.dns.as_ref().map(|it| self.dns(it));
         let (proxies, callers) = self.location(&file.location);
         let peers = file.peers.iter().enumerate().filter_map(|(at, peer)| {
             let url = self.url(&format!("peer[{at}].url"), peer.url.as_deref()?)?;
@@ -75,6 +78,7 @@ impl Reader {
             region: region?,
             public_url,
             peer_urls,
+            dns: dns.flatten(),
             regions: Arc::new(self.regions.clone()),
             listeners,
             admin: file.listen.admin.or_else(|| default(defaults::ADMIN))?,

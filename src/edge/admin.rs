@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::actors::{directory, sessions};
 use crate::address::parse;
 use crate::clock;
-use crate::edge::{Gateway, explain, resolve};
+use crate::edge::{Gateway, explain};
 use crate::id::{DecisionId, OrchestratorId};
 use crate::livepeer::error;
 use crate::policy::PathKind;
@@ -359,7 +359,7 @@ fn located(gateway: &Gateway, ip: IpAddr) -> Value {
         "country": place.country,
         "confidence": place.confidence,
         "home": located.home,
-        "nodes": resolve::entrances(gateway, clock::now(), &located, base),
+        "nodes": gateway.entrances(clock::now(), &located, base),
     })
 }
 

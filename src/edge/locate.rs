@@ -45,6 +45,18 @@ impl Arrival {
     }
 }
 
+impl Located {
+    /// Returns it with less confidence where only a wide network is known.
+    #[must_use]
+    pub(crate) fn widened(mut self, is_wide: bool) -> Self {
+        let place = &mut self.caller.place;
+        if is_wide && place.confidence == Confidence::City {
+            place.confidence = Confidence::Country;
+        }
+        self
+    }
+}
+
 impl Gateway {
     /// Returns the caller of a request that was read at `now`.
     pub fn locate(&self, arrival: &Arrival, headers: &HeaderMap, now: Instant) -> Arc<Located> {

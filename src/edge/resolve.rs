@@ -47,7 +47,7 @@ pub(crate) fn answer(
         Method::OPTIONS => return Ok(allowed()),
         _ => return Err(ServeError::Method("GET, OPTIONS")),
     }
-    let ranked = entrances(gateway, visit.started, &visit.located, visit.base());
+    let ranked = gateway.entrances(visit.started, &visit.located, visit.base());
     let redirect =
         request.uri().query().is_some_and(|it| it.split('&').any(|it| it == "redirect=1"));
     let target = ranked.first().and_then(|it| it.url.clone()).filter(|_| redirect);
@@ -75,35 +75,31 @@ pub(crate) fn answer(
     Ok(response)
 }
 
-/// Returns the nodes that take clients, the shortest way first; ties by name.
-pub(crate) fn entrances(
-    gateway: &Gateway,
-    now: Instant,
-    located: &Located,
-    base: String,
-) -> Vec<Entrance> {
-    let (view, peers) = (gateway.view(), gateway.shared.peers.load());
-    let params = gateway.params.load();
-    let own = (gateway.identity.node, gateway.identity.region, Some(base));
-    let open = |it: &&PeerRow| it.standing == Standing::Up && !it.draining;
-    let others = peers
-        .rows
-        .iter()
-        .filter(open)
-        .filter_map(|it| Some((it.node, it.region?, params.peer_urls.get(&it.node).cloned())));
-    let nodes: Vec<(NodeId, RegionId, Option<String>)> =
-        Some(own).filter(|_| !gateway.is_draining()).into_iter().chain(others).collect();
-    let names: Vec<NodeId> = nodes.iter().map(|it| it.0).collect();
-    let legs = gateway.legs_of(now, located, &view, &names);
-    let mut found: Vec<(Micros, Entrance)> = nodes
-        .into_iter()
-        .map(|(node, region, url)| {
-            let leg = legs.iter().find(|it| it.node == node);
-            let (rtt, evidence) =
-                leg.map_or((PLACELESS_RTT, Evidence::Default), |it| (it.rtt, it.evidence));
-            (rtt, Entrance { node, region, url, expected_ms: rtt.as_ms(), evidence })
-        })
-        .collect();
-    found.sort_by_key(|(rtt, entrance)| (*rtt, entrance.node));
-    found.into_iter().map(|(_rtt, entrance)| entrance).collect()
+impl Gateway {
+    /// Returns the nodes that take clients, the shortest way first; ties by name.
+    pub(crate) fn entrances(&self, now: Instant, located: &Located, base: String) -> Vec<Entrance> {
+        let (view, peers) = (self.view(), self.shared.peers.load());
+        let params = self.params.load();
+        let own = (self.identity.node, self.identity.region, Some(base));
+        let open = |it: &&PeerRow| it.standing == Standing::Up && !it.draining;
+        let others =
+            peers.rows.iter().filter(open).filter_map(|it| {
+                Some((it.node, it.region?, params.peer_urls.get(&it.node).cloned()))
+            });
+        let nodes: Vec<(NodeId, RegionId, Option<String>)> =
+            Some(own).filter(|_| !self.is_draining()).into_iter().chain(others).collect();
+        let names: Vec<NodeId> = nodes.iter().map(|it| it.0).collect();
+        let legs = self.legs_of(now, located, &view, &names);
+        let mut found: Vec<(Micros, Entrance)> = nodes
+            .into_iter()
+            .map(|(node, region, url)| {
+                let leg = legs.iter().find(|it| it.node == node);
+                let (rtt, evidence) =
+                    leg.map_or((PLACELESS_RTT, Evidence::Default), |it| (it.rtt, it.evidence));
+                (rtt, Entrance { node, region, url, expected_ms: rtt.as_ms(), evidence })
+            })
+            .collect();
+        found.sort_by_key(|(rtt, entrance)| (*rtt, entrance.node));
+        found.into_iter().map(|(_rtt, entrance)| entrance).collect()
+    }
 }

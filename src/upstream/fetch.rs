@@ -107,6 +107,8 @@ impl Kept {
         mut request: Request<Body>,
     ) -> Result<Response<Bytes>, FetchError> {
         request.headers_mut().insert(header::HOST, self.host.clone());
+        // The end of the last answer may not have come round to the connection's task yet.
+        self.sender.ready().await?;
         let (parts, body) = self.sender.send_request(request).await?.into_parts();
         let body = Limited::new(body, MAX_BODY).collect().await;
         let body = body.map_err(|error| FetchError::Body(error.to_string()))?.to_bytes();

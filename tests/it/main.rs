@@ -13,6 +13,7 @@ mod guard;
 mod inputs;
 mod journal;
 mod listen;
+mod names;
 mod node;
 mod observe;
 mod paid;
