@@ -19,6 +19,7 @@ pub mod forwarded;
 pub mod health;
 pub mod http1;
 pub mod livepeer;
+pub mod operator;
 pub mod ticket;
 pub mod trace;
 pub mod wire;

@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["view"],
     &["policy"],
     // 2  protocols: codecs, then machines
-    &["forwarded", "health", "http1", "livepeer", "ticket", "trace", "wire"],
+    &["forwarded", "health", "http1", "livepeer", "operator", "ticket", "trace", "wire"],
     &["directory", "mesh", "retry", "session", "suspension"],
     &["orchestrator"],
     // 3  I/O
