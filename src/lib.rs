@@ -15,6 +15,7 @@ pub mod score;
 pub mod view;
 
 // 2  protocols: codecs, then sans-IO machines over them
+pub mod ca;
 pub mod forwarded;
 pub mod health;
 pub mod http1;
@@ -33,6 +34,7 @@ pub mod suspension;
 
 // 3  I/O: moves bytes, decides nothing
 pub mod clock;
+pub mod enroll;
 pub mod geoip;
 pub mod journal;
 pub mod listen;

@@ -32,6 +32,7 @@ use tokio::time::timeout;
 
 pub use self::link::{CloseReason, Established, Frames, Link, MAX_UNREAD};
 use self::tls::{Identity, TlsError, Trust};
+use crate::ca::name;
 use crate::id::NodeId;
 use crate::mesh::BadGreeting;
 use crate::mesh::Greeting;
@@ -208,7 +209,7 @@ impl Endpoint {
     pub async fn dial(&self, peer: NodeId, at: SocketAddr) -> Result<Established, NetError> {
         let Shared { quinn, client, door, .. } = &*self.shared;
         let dialed = async {
-            let name = tls::server_name(peer);
+            let name = name::server_name(peer);
             let connection = quinn.connect_with(client.clone(), at, &name)?.await?;
             door.greet_first(connection, peer).await
         };

@@ -6,6 +6,7 @@ use rcgen::SanType;
 
 use super::tls::Authority;
 use super::*;
+use crate::ca::name;
 use crate::mesh::Fault;
 use crate::mesh::LinkEnd;
 use crate::wire;
@@ -53,7 +54,7 @@ impl Rogue {
         let client = tls::client(authority.trust(), &identity).unwrap();
         let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let config = quinn::ClientConfig::new(Arc::new(client));
-        let server = tls::server_name(node("a"));
+        let server = name::server_name(node("a"));
         let connection = endpoint.connect_with(config, at, &server).unwrap().await.unwrap();
         let (mut send, mut recv) = connection.open_bi().await.unwrap();
         let hello = wire::encode(&Message::Hello(greeting(name).hello())).unwrap();

@@ -8,6 +8,7 @@ mod demo;
 mod devorch;
 mod discover;
 mod drain;
+mod enroll;
 mod failover;
 mod guard;
 mod inputs;
