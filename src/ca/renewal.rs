@@ -13,7 +13,7 @@ pub fn due(not_before: i64, not_after: i64, draw: u32) -> Duration {
 }
 
 /// Returns how long to wait after `n_failed` attempts in a row, at least one: twice as long
-/// each time, ten minutes at most, less up to a quarter by `draw`.
+/// each time, a minute at most, less up to a quarter by `draw`.
 pub fn wait(n_failed: u32, draw: u32) -> Duration {
     let whole = FIRST.saturating_mul(1 << n_failed.saturating_sub(1).min(10)).min(LONGEST);
     let less = whole.as_millis() * u128::from(draw) / 4 / u128::from(u32::MAX);
@@ -31,8 +31,8 @@ pub fn is_late(now: Duration, not_before: i64, not_after: i64) -> bool {
 /// The first attempt may have met a CA that was being started.
 const FIRST: Duration = Duration::from_secs(5);
 
-/// A CA that comes back after hours is not stormed, and is found soon.
-const LONGEST: Duration = Duration::from_secs(600);
+/// A CA that comes back is found soon, and 300 nodes that look for it do it no harm.
+const LONGEST: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,5 @@
 pub(crate) mod sea;
+mod swap;
 
 use std::net::Ipv4Addr;
 
@@ -26,10 +27,12 @@ pub(crate) fn params(authority: &Authority, identity: Identity) -> Params {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         identity,
         trust: authority.trust().clone(),
+        revoked: Revoked::default(),
         peers: ["a", "b", "c"].map(node).into(),
         handshake_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(5),
         keep_alive: Duration::from_secs(1),
+        age_max: Duration::from_secs(24 * 3600),
         outbound_max: 8,
     }
 }

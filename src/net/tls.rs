@@ -77,6 +77,8 @@ pub(super) fn server(trust: &Trust, identity: &Identity) -> Result<QuicServerCon
     config.alpn_protocols = vec![ALPN.to_vec()];
     // A resumed session would skip the check of the certificate.
     config.send_tls13_tickets = 0;
+    // What is said before the handshake is over could be said again by anyone.
+    config.max_early_data_size = 0;
     Ok(QuicServerConfig::try_from(config)?)
 }
 

@@ -20,11 +20,11 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 /// A CA and its service.
-struct Ca {
-    folder: Folder,
-    path: PathBuf,
+pub(crate) struct Ca {
+    pub(crate) folder: Folder,
+    pub(crate) path: PathBuf,
     fingerprint: String,
-    at: SocketAddr,
+    pub(crate) at: SocketAddr,
     _kept: tempfile::TempDir,
     _served: JoinSet<()>,
 }
@@ -36,7 +36,7 @@ fn node(name: &str) -> NodeId {
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Ca {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let kept = tempfile::tempdir().unwrap();
         let path = kept.path().join("ca");
         let folder = Folder::new(&path);
@@ -53,7 +53,7 @@ impl Ca {
         client::enroll(&self.at.to_string(), &self.fingerprint, token, key).await
     }
 
-    async fn join(&self, name: &str) -> Joined {
+    pub(crate) async fn join(&self, name: &str) -> Joined {
         let token = self.folder.token(node(name), MINUTE).unwrap();
         let key = tls::generate_key().unwrap();
         let named = self.ask(&token, &key).await.unwrap();
@@ -62,10 +62,10 @@ impl Ca {
 }
 
 /// A node that has joined.
-struct Joined {
+pub(crate) struct Joined {
     trust: Trust,
-    identity: Identity,
-    named: Named,
+    pub(crate) identity: Identity,
+    pub(crate) named: Named,
 }
 
 impl Joined {

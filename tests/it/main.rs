@@ -14,6 +14,7 @@ mod guard;
 mod inputs;
 mod journal;
 mod listen;
+mod naming;
 mod node;
 mod paid;
 mod policies;
