@@ -112,7 +112,7 @@ pub(super) async fn run(args: CaArgs) -> Result<()> {
         }
         CaCommand::Revoke { node: Some(node), .. } => {
             let n_revoked = folder.revoke_node(node)?;
-            show::line(&format!("{n_revoked} certificates of {node} are revoked"))
+            show::line(&format!("revoked certificates of {node}: {n_revoked}"))
         }
         CaCommand::Revoke { serial: Some(serial), .. } => {
             folder.revoke_serial(serial.clone())?;

@@ -113,3 +113,74 @@ async fn a_node_hears_of_a_revocation_from_the_ca() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
+
+/// Runs a command of the program to its end; returns whether it went well, and what it said.
+fn portolan(dir: &std::path::Path, args: &[&str]) -> (bool, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_portolan"));
+    let done = command.args(args).current_dir(dir).output().unwrap();
+    let said = [done.stdout, done.stderr].concat();
+    (done.status.success(), String::from_utf8(said).unwrap())
+}
+
+/// A service that runs, until it is dropped.
+struct Served(std::process::Child);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn the_commands_of_the_readme_make_a_mesh() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let run = |line: &str| portolan(dir, &line.split(' ').collect::<Vec<_>>());
+    #[track_caller]
+    fn check((well, said): (bool, String), part: &str) -> String {
+        assert!(well && said.contains(part), "{part:?} is missing in: {said}");
+        said
+    }
+    let said = check(run("ca init --trust-domain mesh.test"), "operator.key");
+    let fingerprint = said.lines().next().unwrap().to_owned();
+    assert_eq!(run("ca fingerprint"), (true, format!("{fingerprint}\n")));
+
+    let mut service = std::process::Command::new(env!("CARGO_BIN_EXE_portolan"));
+    let service = service.args(["ca", "serve", "--listen", "127.0.0.1:0"]).current_dir(dir);
+    let service = service.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut service = Served(service);
+    let mut line = String::new();
+    let mut said = std::io::BufReader::new(service.0.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+    let at = line.trim().rsplit(' ').next().unwrap();
+
+    check(run("node keygen --out node.key"), "stays on this machine");
+    let key = std::fs::read(dir.join("node.key")).unwrap();
+    let again = run("node keygen --out node.key");
+    assert!(!again.0 && again.1.contains("there already"), "{again:?}");
+    let told = check(run("ca token --node fra-1 --ttl 10m"), &fingerprint);
+    let told = told.trim().replace("HOST:PORT", at);
+    let enroll = told.strip_prefix("portolan ").unwrap();
+    let table = check(run(enroll), "[mesh]");
+    assert_eq!(std::fs::read(dir.join("node.key")).unwrap(), key);
+    let refused = run(enroll);
+    assert!(!refused.0 && refused.1.contains("unknown, used or expired"), "{refused:?}");
+    let secret = enroll.rsplit(':').next().unwrap();
+    assert!(!refused.1.contains(secret), "the token is told to nobody");
+
+    // What it printed is what a node's file needs.
+    let text = format!("[node]\nname = \"fra-1\"\nregion = \"FRA\"\n{table}");
+    std::fs::write(dir.join("node.toml"), text).unwrap();
+    check(run("check --config node.toml"), "mesh.test");
+
+    check(run("ca rotate add"), &fingerprint);
+    check(run("ca rotate reissue"), "signs; next comes `drop`");
+    let early = run("ca rotate drop");
+    assert!(!early.0 && early.1.contains("fra-1"), "{early:?}");
+    check(run("ca revoke --node fra-1"), "revoked certificates of fra-1: 1");
+    check(run("ca rotate drop"), "complete");
+    check(run("ca revoke --serial 0a:0b"), "0a0b");
+    let nobody = run("ca revoke --node nyc-1");
+    assert!(!nobody.0 && nobody.1.contains("--serial"), "{nobody:?}");
+}
