@@ -137,21 +137,30 @@ impl Keeper {
         }
     }
 
-    /// Asks the CA how the mesh stands, and for the next certificate where it is time: by
+    /// Asks the CA how the mesh stands, waiting for that to change where `tag` says that it is
+    /// known, and for the next certificate where it is time: by
     /// its age, or because another CA signs now. What comes is written to the files, from
-    /// which it is taken like any other change.
-    async fn ask(&self, at: &str, draw: u32) -> Result<()> {
+    /// which it is taken like any other change. Returns whether a certificate came.
+    async fn ask(&self, at: &str, draw: u32, tag: &mut Option<String>) -> Result<bool> {
         let naming = self.current.load_full();
-        let standing = client::standing(at, &naming.trust, &naming.identity).await?;
+        let facts = naming.facts()?;
+        let is_due = clock::wall() >= renewal::due(facts.not_before, facts.not_after, draw);
+        // What is due is not waited for.
+        let known = tag.take().filter(|_| !is_due);
+        let told = client::standing(at, &naming.trust, &naming.identity, known.as_deref()).await?;
+        let Some((standing, fresh)) = told else {
+            *tag = known;
+            return Ok(false);
+        };
         if standing.trust_domain != naming.trust.trust_domain {
             bail!("{at} is of another mesh, {}", standing.trust_domain);
         }
-        let facts = naming.facts()?;
         let signs = Trust { ca_pem: standing.ca.clone(), ..naming.trust.clone() };
         let is_by = signs.certificates()?.first().is_some_and(|it| facts.is_by(it));
-        let is_due = clock::wall() >= renewal::due(facts.not_before, facts.not_after, draw);
         if is_by && !is_due {
-            return self.write(standing).await;
+            self.write(standing).await?;
+            *tag = Some(fresh);
+            return Ok(false);
         }
         let named = client::renew(at, &naming.trust, &naming.identity).await;
         let label = if named.is_ok() { "renewed" } else { "failed" };
@@ -161,7 +170,8 @@ impl Keeper {
         let written = move || tls::write(&cert, &certificate, 0o644);
         tokio::task::spawn_blocking(written).await??;
         tracing::info!("the CA has given this node its next certificate");
-        self.write(named.standing).await
+        self.write(named.standing).await?;
+        Ok(true)
     }
 
     async fn write(&self, standing: Standing) -> Result<()> {
@@ -214,12 +224,25 @@ async fn watch(keeper: Arc<Keeper>) {
 async fn keep_named(keeper: Arc<Keeper>, at: String) {
     let draw = rand::random();
     let mut n_failed = 0u32;
+    let mut tag = None;
     loop {
-        let wait = match keeper.ask(&at, draw).await {
+        let before = keeper.current.load_full();
+        let asked = keeper.ask(&at, draw, &mut tag).await;
+        let looking = Arc::clone(&keeper);
+        drop(tokio::task::spawn_blocking(move || looking.look()).await);
+        let is_taken = !Arc::ptr_eq(&before, &keeper.current.load());
+        let asked = asked.and_then(|renewed| {
+            // One that is asked for again at once would be of no use again.
+            if renewed && !is_taken {
+                bail!("the certificate that came is of no use")
+            } else {
+                Ok(())
+            }
+        });
+        let wait = match asked {
             Ok(()) => {
                 n_failed = 0;
-                let jitter = u64::from(rand::random::<u8>()) * ASK.as_millis() as u64 / 1024;
-                ASK - Duration::from_millis(jitter)
+                PAUSE * u32::from(rand::random::<u8>()) / 256
             }
             Err(error) => {
                 n_failed = n_failed.saturating_add(1);
@@ -251,8 +274,9 @@ fn tell(naming: &Naming) {
 /// Files are looked at this often: a revocation ends links within a second.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// The CA is asked this often, less up to a quarter: so long a revocation may be unheard of.
-const ASK: Duration = Duration::from_secs(10);
+/// Between an answer and the next question, at most: a change is heard of at once by all
+/// nodes, and they need not come for the next one in the same moment.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What goes on being wrong is said again after this.
 const COMPLAIN: Duration = Duration::from_secs(3600);

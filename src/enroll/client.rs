@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -15,10 +15,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::message::{Enroll, MAX_ANSWER, Named, Renew, Standing};
+use super::serve::HOLD;
 use crate::ca::Token;
 use crate::ca::name;
 use crate::id::NodeId;
@@ -88,7 +90,7 @@ pub async fn enroll(
         let domain = domain_of(&stream).ok_or(AskError::Answer("it does not name its mesh"))?;
         let request = tls::request(token.node(), &domain, key_pem)?;
         let body = Enroll { token: token.reveal(), request };
-        let named: Named = exchange(stream, Method::POST, "/v1/enroll", Some(&body)).await?;
+        let named: Named = post(stream, "/v1/enroll", &body).await?;
         if named.standing.trust_domain != domain {
             return Err(AskError::Answer("it names another mesh than its certificate"));
         }
@@ -106,23 +108,41 @@ pub async fn renew(at: &str, trust: &Trust, identity: &Identity) -> Result<Named
     let known = Known::Trust(trust.clone(), identity.clone());
     let asked = async {
         let stream = connect(at, &known).await?;
-        let named: Named = exchange(stream, Method::POST, "/v1/renew", Some(&body)).await?;
+        let named: Named = post(stream, "/v1/renew", &body).await?;
         check(&named, node, &identity.key_pem)?;
         Ok(named)
     };
     in_time(at, asked).await
 }
 
-/// Asks how the mesh stands, as the node of `identity`.
-pub async fn standing(at: &str, trust: &Trust, identity: &Identity) -> Result<Standing, AskError> {
-    let known = Known::Trust(trust.clone(), identity.clone());
+/// Asks how the mesh stands, as the node of `identity`. With the tag of an earlier answer,
+/// waits until it stands otherwise; `None` where it did not within half a minute.
+pub async fn standing(
+    at: &str,
+    trust: &Trust,
+    identity: &Identity,
+    known: Option<&str>,
+) -> Result<Option<(Standing, String)>, AskError> {
+    let by = Known::Trust(trust.clone(), identity.clone());
     let asked = async {
-        let stream = connect(at, &known).await?;
-        let standing: Standing = exchange(stream, Method::GET, "/v1/standing", None::<&()>).await?;
+        let stream = connect(at, &by).await?;
+        let request = Request::get("/v1/standing");
+        let request = match known {
+            Some(tag) => request.header(http::header::IF_NONE_MATCH, tag),
+            None => request,
+        };
+        let answer = send(stream, request, Bytes::new()).await?;
+        if answer.status() == StatusCode::NOT_MODIFIED {
+            return Ok(None);
+        }
+        let tag = answer.headers().get(http::header::ETAG).and_then(|it| it.to_str().ok());
+        let tag = tag.unwrap_or_default().to_owned();
+        let standing = read(&answer)?;
         check_standing(&standing)?;
-        Ok(standing)
+        Ok(Some((standing, tag)))
     };
-    in_time(at, asked).await
+    let whole = WHOLE + HOLD;
+    timeout(whole, asked).await.map_err(|_elapsed| AskError::Timeout(at.to_owned()))?
 }
 
 /// Checks that the answer fits together and names `node` by `key_pem`.
@@ -154,7 +174,7 @@ async fn in_time<T>(
     at: &str,
     asked: impl Future<Output = Result<T, AskError>>,
 ) -> Result<T, AskError> {
-    tokio::time::timeout(WHOLE, asked).await.map_err(|_elapsed| AskError::Timeout(at.to_owned()))?
+    timeout(WHOLE, asked).await.map_err(|_elapsed| AskError::Timeout(at.to_owned()))?
 }
 
 async fn connect(at: &str, known: &Known) -> Result<TlsStream<TcpStream>, AskError> {
@@ -166,34 +186,44 @@ async fn connect(at: &str, known: &Known) -> Result<TlsStream<TcpStream>, AskErr
     connector.connect(name, stream).await.map_err(handshake)
 }
 
-/// Sends one request and takes the answer to it.
-async fn exchange<T: DeserializeOwned>(
+/// Posts one request and reads the answer to it.
+async fn post<T: DeserializeOwned>(
     stream: TlsStream<TcpStream>,
-    method: Method,
     path: &str,
-    asked: Option<&impl Serialize>,
+    asked: &impl Serialize,
 ) -> Result<T, AskError> {
+    let body = serde_json::to_vec(asked).map_err(|_json| AskError::Answer(NOT_ASKED))?;
+    let request = Request::post(path).header(http::header::CONTENT_TYPE, "application/json");
+    read(&send(stream, request, body.into()).await?)
+}
+
+/// Sends one request and takes the answer to it, whatever it is.
+async fn send(
+    stream: TlsStream<TcpStream>,
+    request: http::request::Builder,
+    body: Bytes,
+) -> Result<Response<Bytes>, AskError> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let mut driven = JoinSet::new();
     driven.spawn(connection);
-    let said = |_json| AskError::Answer("it cannot be asked");
-    let body = asked.map(serde_json::to_vec).transpose().map_err(said)?.unwrap_or_default();
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
+    let request = request
         .header(http::header::HOST, name::SERVICE)
-        .header(http::header::CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body)))
-        .map_err(|_head| AskError::Answer("it cannot be asked"))?;
+        .body(Full::new(body))
+        .map_err(|_head| AskError::Answer(NOT_ASKED))?;
     let (head, body) = sender.send_request(request).await?.into_parts();
     let body = Limited::new(body, MAX_ANSWER).collect().await;
-    let body = body.map_err(|_long| AskError::Answer("it is too long or broke off"))?.to_bytes();
-    if head.status != StatusCode::OK {
-        let error = crate::livepeer::error::message(&body);
-        return Err(AskError::Refused { status: head.status, error });
+    let body = body.map_err(|_long| AskError::Answer("it is too long or broke off"))?;
+    Ok(Response::from_parts(head, body.to_bytes()))
+}
+
+fn read<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, AskError> {
+    if answer.status() != StatusCode::OK {
+        let error = crate::livepeer::error::message(answer.body());
+        return Err(AskError::Refused { status: answer.status(), error });
     }
-    serde_json::from_slice(&body).map_err(|_json| AskError::Answer("it is not of this version"))
+    serde_json::from_slice(answer.body())
+        .map_err(|_json| AskError::Answer("it is not of this version"))
 }
 
 fn domain_of(stream: &TlsStream<TcpStream>) -> Option<String> {
@@ -270,6 +300,8 @@ impl ServerCertVerifier for Pinned {
         tls::provider().signature_verification_algorithms.supported_schemes()
     }
 }
+
+const NOT_ASKED: &str = "it cannot be asked";
 
 /// A rotation has two at once.
 const MAX_CAS: usize = 4;

@@ -166,6 +166,15 @@ impl Folder {
         self.standing_of(&kept)
     }
 
+    /// Returns what changes whenever the files that nodes hear of do.
+    pub(super) fn stamp(&self) -> [Option<(u64, i64, i64)>; 2] {
+        use std::os::unix::fs::MetadataExt;
+        [CA, REVOKED].map(|name| {
+            let it = std::fs::metadata(self.file(name)).ok()?;
+            Some((it.ino(), it.mtime(), it.mtime_nsec()))
+        })
+    }
+
     /// Revokes all certificates of `node`; returns how many.
     pub fn revoke_node(&self, node: NodeId) -> Result<usize, FolderError> {
         let _lock = self.lock()?;

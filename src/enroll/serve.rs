@@ -1,14 +1,15 @@
 //! The enrolment service: a CA's folder behind TLS 1.3.
 //!
 //! Every connection carries one request. Who comes too often, too slowly or with too much is
-//! cut off; what is asked waits for nobody but the folder's lock.
+//! cut off; what is asked waits for nobody but the folder's lock. A node that knows how the
+//! mesh stands already is answered when that changes, so that it hears of it at once.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -17,14 +18,14 @@ use rustls::pki_types::CertificateDer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::folder::{Folder, FolderError};
 use super::message::{Enroll, MAX_ASKED, Renew};
-use crate::ca::Pace;
+use crate::ca::{Pace, name};
 use crate::clock;
 use crate::net::tls::{self, Facts, Identity, TlsError, Trust};
 
@@ -40,6 +41,14 @@ struct Shown {
     ca_pem: String,
     until: Duration,
     config: Arc<rustls::ServerConfig>,
+}
+
+/// What an answer is made from.
+#[derive(Clone, Debug)]
+struct Asked {
+    folder: Folder,
+    changes: watch::Receiver<()>,
+    from: SocketAddr,
 }
 
 /// What is said to somebody who gets nothing else.
@@ -78,6 +87,8 @@ pub async fn serve(mut service: Service, listener: TcpListener, told: impl Futur
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut pace = Pace::default();
     let mut connections = JoinSet::new();
+    let (changed, changes) = watch::channel(());
+    connections.spawn(look(service.folder.clone(), changed));
     tokio::pin!(told);
     loop {
         let accepted = tokio::select! {
@@ -102,21 +113,30 @@ pub async fn serve(mut service: Service, listener: TcpListener, told: impl Futur
                 continue;
             }
         };
-        let folder = service.folder.clone();
+        let asked = Asked { folder: service.folder.clone(), changes: changes.clone(), from };
         connections.spawn(async move {
-            let met = timeout(WHOLE, meet(stream, from, config, folder)).await;
+            let met = timeout(WHOLE, meet(stream, config, asked)).await;
             tracing::debug!(in_time = met.is_ok(), "a connection ended");
             drop(permit);
         });
     }
 }
 
-async fn meet(
-    stream: TcpStream,
-    from: SocketAddr,
-    config: Arc<rustls::ServerConfig>,
-    folder: Folder,
-) {
+/// Tells those who wait whenever the folder's public files change.
+async fn look(folder: Folder, changed: watch::Sender<()>) {
+    let mut before = None;
+    loop {
+        let folder = folder.clone();
+        let stamp = tokio::task::spawn_blocking(move || folder.stamp()).await.ok();
+        if before != stamp {
+            before = stamp;
+            changed.send_replace(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn meet(stream: TcpStream, config: Arc<rustls::ServerConfig>, asked: Asked) {
     let stream = match timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "no handshake"),
@@ -125,8 +145,8 @@ async fn meet(
     let present = stream.get_ref().1.peer_certificates().and_then(|it| it.first());
     let present = present.map(|it| it.clone().into_owned());
     let answer = |request| {
-        let (folder, present) = (folder.clone(), present.clone());
-        async move { Ok::<_, std::convert::Infallible>(answer(request, present, folder, from).await) }
+        let (asked, present) = (asked.clone(), present.clone());
+        async move { Ok::<_, std::convert::Infallible>(answer(request, present, asked).await) }
     };
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -144,26 +164,59 @@ async fn meet(
 async fn answer(
     request: Request<Incoming>,
     present: Option<CertificateDer<'static>>,
-    folder: Folder,
-    from: SocketAddr,
+    asked: Asked,
 ) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let Ok(body) = Limited::new(body, MAX_ASKED).collect().await else {
         return refusal(StatusCode::PAYLOAD_TOO_LARGE, "the request is too long or broke off");
     };
     let (body, path) = (body.to_bytes(), head.uri.path().to_owned());
-    let asked = tokio::task::spawn_blocking(move || {
-        let present = present.as_ref();
-        match (head.method, path.as_str()) {
-            (Method::POST, "/v1/enroll") => enroll(&folder, &body, from),
-            (Method::POST, "/v1/renew") => renew(&folder, &body, present),
-            (Method::GET, "/v1/standing") => standing(&folder, present),
-            _ => refusal(StatusCode::NOT_FOUND, "there is nothing by this name"),
+    let Asked { folder, from, .. } = asked.clone();
+    let answer = match (head.method, path.as_str()) {
+        (Method::POST, "/v1/enroll") => blocking(move || enroll(&folder, &body, from)).await,
+        (Method::POST, "/v1/renew") => {
+            blocking(move || renew(&folder, &body, present.as_ref())).await
         }
-    });
-    asked.await.unwrap_or_else(|_panic| {
-        refusal(StatusCode::INTERNAL_SERVER_ERROR, "the CA failed; its log says how")
-    })
+        (Method::GET, "/v1/standing") => {
+            let known = head.headers.get(http::header::IF_NONE_MATCH).cloned();
+            return standing(asked, present, known).await;
+        }
+        _ => Some(refusal(StatusCode::NOT_FOUND, "there is nothing by this name")),
+    };
+    answer.unwrap_or_else(failed)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
+/// Tells how the mesh stands: at once, or when it stands otherwise than the node knows.
+async fn standing(
+    asked: Asked,
+    present: Option<CertificateDer<'static>>,
+    known: Option<HeaderValue>,
+) -> Response<Full<Bytes>> {
+    let Some(present) = present.and_then(|it| Facts::of(&it).ok()) else { return nobody() };
+    let present = Arc::new(present);
+    let mut changes = asked.changes;
+    let give_up = clock::now() + HOLD;
+    loop {
+        changes.mark_unchanged();
+        let (folder, node) = (asked.folder.clone(), Arc::clone(&present));
+        let Some(mut told) = blocking(move || told(folder.standing(&node))).await else {
+            return failed();
+        };
+        let tag = told.headers().get(http::header::ETAG);
+        if told.status() != StatusCode::OK || known.is_none() || tag != known.as_ref() {
+            return told;
+        }
+        let left = give_up.saturating_duration_since(clock::now());
+        if !matches!(timeout(left, changes.changed()).await, Ok(Ok(()))) {
+            *told.status_mut() = StatusCode::NOT_MODIFIED;
+            *told.body_mut() = Full::default();
+            return told;
+        }
+    }
 }
 
 fn enroll(folder: &Folder, body: &[u8], from: SocketAddr) -> Response<Full<Bytes>> {
@@ -193,11 +246,6 @@ fn renew(
     told(named)
 }
 
-fn standing(folder: &Folder, present: Option<&CertificateDer<'static>>) -> Response<Full<Bytes>> {
-    let Some(present) = present.and_then(|it| Facts::of(it).ok()) else { return nobody() };
-    told(folder.standing(&present))
-}
-
 fn told<T: Serialize>(outcome: Result<T, FolderError>) -> Response<Full<Bytes>> {
     match outcome {
         Ok(said) => json(StatusCode::OK, &said),
@@ -209,7 +257,7 @@ fn told<T: Serialize>(outcome: Result<T, FolderError>) -> Response<Full<Bytes>> 
         ) => refusal(StatusCode::FORBIDDEN, &error.to_string()),
         Err(error) => {
             tracing::error!(%error, "the CA cannot answer");
-            refusal(StatusCode::INTERNAL_SERVER_ERROR, "the CA failed; its log says how")
+            failed()
         }
     }
 }
@@ -226,6 +274,10 @@ fn nobody() -> Response<Full<Bytes>> {
     refusal(StatusCode::UNAUTHORIZED, "show the node's certificate; enrol first")
 }
 
+fn failed() -> Response<Full<Bytes>> {
+    refusal(StatusCode::INTERNAL_SERVER_ERROR, "the CA failed; its log says how")
+}
+
 fn refusal(status: StatusCode, error: &str) -> Response<Full<Bytes>> {
     json(status, &Refusal { error: error.to_owned() })
 }
@@ -233,9 +285,13 @@ fn refusal(status: StatusCode, error: &str) -> Response<Full<Bytes>> {
 fn json(status: StatusCode, said: &impl Serialize) -> Response<Full<Bytes>> {
     // Texts and lists of texts always become JSON.
     let body = serde_json::to_vec(said).unwrap_or_default();
+    let tag = format!("\"{}\"", name::fingerprint(&body));
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    let kind = http::HeaderValue::from_static("application/json");
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        response.headers_mut().insert(http::header::ETAG, tag);
+    }
+    let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
     response
 }
@@ -256,14 +312,21 @@ fn config(trust: &Trust, service: &Identity) -> Result<rustls::ServerConfig, Tls
     Ok(config)
 }
 
-/// A mesh of 300 nodes asks 30 times a second, for some milliseconds each.
-const MAX_CONNECTIONS: usize = 128;
+/// Each node of a mesh of 300 waits on one, and some come beside.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// How often the folder is looked at for those who wait.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How long a node waits for a change before it is told that there was none; translators of
+/// addresses forget a silent connection after half a minute or later.
+pub(super) const HOLD: Duration = Duration::from_secs(25);
 
 /// Around the globe a handshake takes 0.6 s.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// All of one connection.
-const WHOLE: Duration = Duration::from_secs(20);
+const WHOLE: Duration = Duration::from_secs(45);
 
 /// The longest head of a request, in bytes; hyper takes no less.
 const MAX_HEAD: usize = 8192;

@@ -113,14 +113,24 @@ async fn a_node_joins_by_a_token_renews_by_its_certificate_and_learns_what_is_re
 
     ca.folder.revoke_serial(first.serial.clone()).unwrap();
     let at = ca.at.to_string();
-    let standing = client::standing(&at, &again.trust, &again.identity).await.unwrap();
+    let told = client::standing(&at, &again.trust, &again.identity, None).await.unwrap();
+    let (standing, tag) = told.unwrap();
     let cas = again.trust.certificates().unwrap();
     let revoked = Revoked::read(&standing.revoked, &cas).unwrap();
     assert!(revoked.contains(&first.serial) && !revoked.contains(&second.serial));
     check_refused(joined.renew(&ca).await, "revoked");
-    check_refused(client::standing(&at, &joined.trust, &joined.identity).await, "revoked");
+    check_refused(client::standing(&at, &joined.trust, &joined.identity, None).await, "revoked");
 
-    assert_eq!(ca.folder.revoke_node(node("fra-1")).unwrap(), 1);
+    // Who knows how it stands is told when that changes, also that it is out itself.
+    let waiting = client::standing(&at, &again.trust, &again.identity, Some(&tag));
+    let changing = async {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        (ca.folder.revoke_node(node("fra-1")).unwrap(), portolan::clock::now())
+    };
+    let (told, (n_revoked, revoked_at)) = tokio::join!(waiting, changing);
+    check_refused(told, "revoked");
+    assert!(revoked_at.elapsed() < Duration::from_secs(1));
+    assert_eq!(n_revoked, 1);
     check_refused(again.renew(&ca).await, "revoked");
     // A new token is the way back.
     assert_eq!(ca.join("fra-1").await.name(), node("fra-1"));
@@ -174,7 +184,7 @@ async fn a_renewal_is_for_the_node_that_asks_and_for_nobody_without_a_certificat
     assert!(refused.to_string().contains("another node"), "{refused}");
     // A certificate of another CA does not even begin.
     let stranger = Ca::start().await.join("a").await;
-    let asked = client::standing(&ca.at.to_string(), &a.trust, &stranger.identity).await;
+    let asked = client::standing(&ca.at.to_string(), &a.trust, &stranger.identity, None).await;
     assert!(asked.is_err());
 }
 
