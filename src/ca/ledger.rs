@@ -66,6 +66,9 @@ pub enum LedgerError {
     /// Too many certificates are good.
     #[error("{MAX_ISSUED} certificates are good already")]
     Issued,
+    /// One node has too many good certificates.
+    #[error("{0} has {MAX_EACH} good certificates already; is its key in many hands?")]
+    Each(NodeId),
     /// Too many certificates are revoked.
     #[error("{MAX_REVOKED} certificates are revoked already; `portolan ca rotate` ends them all")]
     Revoked,
@@ -121,6 +124,12 @@ impl Ledger {
         self.forget(now);
         if self.issued.len() >= MAX_ISSUED {
             return Err(LedgerError::Issued);
+        }
+        let of_node = |(serial, it): &(&Serial, &Issued)| {
+            it.node == issued.node && !self.revoked.contains_key(*serial)
+        };
+        if self.issued.iter().filter(of_node).count() >= MAX_EACH {
+            return Err(LedgerError::Each(issued.node));
         }
         self.issued.insert(serial, issued);
         Ok(())
@@ -210,8 +219,11 @@ const TOKEN_LEAST: Duration = Duration::from_secs(1);
 /// Tokens travel by mail and chat.
 const TOKEN_MOST: Duration = Duration::from_secs(24 * 3600);
 
-/// Those of one week: 3,000 nodes that are named anew each few hours while something is wrong.
-const MAX_ISSUED: usize = 100_000;
+/// Those of one week: 3,000 nodes have two each, and some more where something is wrong.
+const MAX_ISSUED: usize = 20_000;
+
+/// A node needs two at once; one that was taken over cannot use up the room of all.
+const MAX_EACH: usize = 50;
 
 /// Every request reads the list, every node holds it.
 pub const MAX_REVOKED: usize = 10_000;
@@ -291,6 +303,18 @@ mod tests {
         ledger.revoke_serial(NOW, serial(9)).unwrap();
         ledger.forget(NOW + Duration::from_secs(WEEK));
         assert_eq!(ledger.revoked().map(|(it, _)| it.clone()).collect::<Vec<_>>(), [serial(9)]);
+    }
+
+    #[test]
+    fn one_node_cannot_use_up_the_room_of_all() {
+        let mut ledger = Ledger::default();
+        let mut note = |n: u8, name: &str| ledger.note_issued(NOW, serial(n), issued(name, "x"));
+        assert!((0..MAX_EACH as u8).all(|n| note(n, "a").is_ok()));
+        assert_eq!(note(200, "a"), Err(LedgerError::Each(node("a"))));
+        assert_eq!(note(201, "b"), Ok(()));
+        // Once they are revoked, a new token is the way back.
+        ledger.revoke_node(NOW, node("a")).unwrap();
+        assert_eq!(ledger.note_issued(NOW, serial(202), issued("a", "x")), Ok(()));
     }
 
     #[test]

@@ -69,6 +69,9 @@ pub enum FolderError {
     /// A node may not renew what was revoked.
     #[error("the certificate is revoked; enrol again with a new join token")]
     Revoked,
+    /// The certificate is of a CA that was dropped.
+    #[error("no CA of this mesh signed the certificate; enrol again with a new join token")]
+    Stranger,
     /// A node may renew its own certificate alone.
     #[error("the certificate request is for another node than the certificate")]
     OtherNode,
@@ -150,9 +153,7 @@ impl Folder {
         if present.node_of(&kept.trust_domain) != Ok(request.node()) {
             return Err(FolderError::OtherNode);
         }
-        if kept.ledger.is_revoked(&present.serial) {
-            return Err(FolderError::Revoked);
-        }
+        self.check_good(&kept, present)?;
         self.name(&request, kept)
     }
 
@@ -160,9 +161,7 @@ impl Folder {
     pub fn standing(&self, present: &Facts) -> Result<Standing, FolderError> {
         let _lock = self.lock()?;
         let kept = self.kept()?;
-        if kept.ledger.is_revoked(&present.serial) {
-            return Err(FolderError::Revoked);
-        }
+        self.check_good(&kept, present)?;
         self.standing_of(&kept)
     }
 
@@ -193,6 +192,13 @@ impl Folder {
         Ok(())
     }
 
+    /// Signs the list of what is revoked anew, so that nodes see the CA is alive.
+    pub(super) fn renew_list(&self) -> Result<(), FolderError> {
+        let _lock = self.lock()?;
+        let mut kept = self.kept()?;
+        self.write_list(&self.authority(&kept)?, &mut kept)
+    }
+
     /// Returns the CA that signs, with its key.
     pub fn signer(&self) -> Result<Authority, FolderError> {
         let _lock = self.lock()?;
@@ -207,6 +213,15 @@ impl Folder {
     /// Returns the fingerprint of the CA that signs.
     pub fn fingerprint(&self) -> Result<String, FolderError> {
         fingerprint(&self.trust()?)
+    }
+
+    fn check_good(&self, kept: &Kept, present: &Facts) -> Result<(), FolderError> {
+        if kept.ledger.is_revoked(&present.serial) {
+            return Err(FolderError::Revoked);
+        }
+        // The connection may have begun before a CA was dropped.
+        let trusted = self.trust()?.certificates()?.iter().any(|it| present.is_by(it));
+        trusted.then_some(()).ok_or(FolderError::Stranger)
     }
 
     fn name(&self, request: &Request, mut kept: Kept) -> Result<Named, FolderError> {

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -27,20 +28,13 @@ use super::folder::{Folder, FolderError};
 use super::message::{Enroll, MAX_ASKED, Renew};
 use crate::ca::{Pace, name};
 use crate::clock;
-use crate::net::tls::{self, Facts, Identity, TlsError, Trust};
+use crate::net::tls::{self, Facts, TlsError};
 
 /// A CA's service, with the certificate it shows at present.
 #[derive(Debug)]
 pub struct Service {
     folder: Folder,
-    shown: Option<Shown>,
-}
-
-#[derive(Debug)]
-struct Shown {
-    ca_pem: String,
-    until: Duration,
-    config: Arc<rustls::ServerConfig>,
+    config: ArcSwap<rustls::ServerConfig>,
 }
 
 /// What an answer is made from.
@@ -60,35 +54,27 @@ struct Refusal {
 impl Service {
     /// Takes up the CA in `folder`; an error where there is none that can sign.
     pub fn new(folder: Folder) -> Result<Self, FolderError> {
-        let mut service = Self { folder, shown: None };
-        service.config()?;
-        Ok(service)
+        let config = ArcSwap::from_pointee(config(&folder)?);
+        Ok(Self { folder, config })
     }
 
-    /// Returns how to meet the next connection: under a certificate of the CA that signs,
-    /// renewed long before it ends.
-    fn config(&mut self) -> Result<Arc<rustls::ServerConfig>, FolderError> {
-        let trust = self.folder.trust()?;
-        let now = clock::wall();
-        let fits = |it: &&Shown| it.ca_pem == trust.ca_pem && now < it.until;
-        if let Some(shown) = self.shown.as_ref().filter(fits) {
-            return Ok(Arc::clone(&shown.config));
+    /// Shows a fresh certificate of the CA that signs to those who come from now on.
+    fn refresh(&self) {
+        match config(&self.folder) {
+            Ok(config) => self.config.store(Arc::new(config)),
+            Err(error) => tracing::error!(%error, "the CA cannot show a fresh certificate"),
         }
-        let signer = self.folder.signer()?;
-        let config = Arc::new(config(&trust, &signer.service()?)?);
-        let ca_pem = trust.ca_pem;
-        self.shown = Some(Shown { ca_pem, until: now + SHOWN_FOR, config: Arc::clone(&config) });
-        Ok(config)
     }
 }
 
 /// Serves those who come to `listener` until `told` completes.
-pub async fn serve(mut service: Service, listener: TcpListener, told: impl Future<Output = ()>) {
+pub async fn serve(service: Service, listener: TcpListener, told: impl Future<Output = ()>) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut pace = Pace::default();
     let mut connections = JoinSet::new();
     let (changed, changes) = watch::channel(());
-    connections.spawn(look(service.folder.clone(), changed));
+    let service = Arc::new(service);
+    connections.spawn(look(Arc::clone(&service), changed));
     tokio::pin!(told);
     loop {
         let accepted = tokio::select! {
@@ -106,13 +92,7 @@ pub async fn serve(mut service: Service, listener: TcpListener, told: impl Futur
             tracing::debug!("an address comes too often and is cut off");
             continue;
         }
-        let config = match service.config() {
-            Ok(config) => config,
-            Err(error) => {
-                tracing::error!(%error, "the CA cannot show a certificate");
-                continue;
-            }
-        };
+        let config = service.config.load_full();
         let asked = Asked { folder: service.folder.clone(), changes: changes.clone(), from };
         connections.spawn(async move {
             let met = timeout(WHOLE, meet(stream, config, asked)).await;
@@ -122,17 +102,33 @@ pub async fn serve(mut service: Service, listener: TcpListener, told: impl Futur
     }
 }
 
-/// Tells those who wait whenever the folder's public files change.
-async fn look(folder: Folder, changed: watch::Sender<()>) {
-    let mut before = None;
+/// Tells those who wait whenever the folder's public files change, and has the service show a
+/// certificate that fits them. Once a day the list is signed anew, which is such a change.
+async fn look(service: Arc<Service>, changed: watch::Sender<()>) {
+    let mut before = Default::default();
+    let mut fresh_until = clock::now();
     loop {
-        let folder = folder.clone();
-        let stamp = tokio::task::spawn_blocking(move || folder.stamp()).await.ok();
-        if before != stamp {
+        tokio::time::sleep(LOOK).await;
+        let looking = Arc::clone(&service);
+        let is_old = clock::now() >= fresh_until;
+        let looked = move || {
+            if is_old && let Err(error) = looking.folder.renew_list() {
+                tracing::error!(%error, "the CA cannot sign its revocation list anew");
+            }
+            let stamp = looking.folder.stamp();
+            if stamp != before {
+                looking.refresh();
+            }
+            stamp
+        };
+        let Some(stamp) = blocking(looked).await else { continue };
+        if is_old {
+            fresh_until = clock::now() + SHOWN_FOR;
+        }
+        if stamp != before {
             before = stamp;
             changed.send_replace(());
         }
-        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -253,6 +249,7 @@ fn told<T: Serialize>(outcome: Result<T, FolderError>) -> Response<Full<Bytes>> 
             error @ (FolderError::Refused(_)
             | FolderError::Request(_)
             | FolderError::Revoked
+            | FolderError::Stranger
             | FolderError::OtherNode),
         ) => refusal(StatusCode::FORBIDDEN, &error.to_string()),
         Err(error) => {
@@ -298,14 +295,17 @@ fn json(status: StatusCode, said: &impl Serialize) -> Response<Full<Bytes>> {
 
 /// The service shows the certificate of its CA behind its own, so that who knows the CA's
 /// fingerprint alone can check both.
-fn config(trust: &Trust, service: &Identity) -> Result<rustls::ServerConfig, TlsError> {
+fn config(folder: &Folder) -> Result<rustls::ServerConfig, FolderError> {
+    let (trust, service) = (folder.trust()?, folder.signer()?.service()?);
     let mut chain = service.chain()?;
     chain.extend(trust.certificates()?.into_iter().take(1));
-    let verifier = tls::nodes_or_nobody(trust)?;
+    let verifier = tls::nodes_or_nobody(&trust)?;
     let mut config = rustls::ServerConfig::builder_with_provider(tls::provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(TlsError::Rustls)?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, service.key()?)?;
+        .with_single_cert(chain, service.key()?)
+        .map_err(TlsError::Rustls)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
@@ -331,5 +331,5 @@ const WHOLE: Duration = Duration::from_secs(45);
 /// The longest head of a request, in bytes; hyper takes no less.
 const MAX_HEAD: usize = 8192;
 
-/// The service's certificate is good for a week.
+/// The service's certificate is good for a week, the list for a month.
 const SHOWN_FOR: Duration = Duration::from_secs(86_400);

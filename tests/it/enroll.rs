@@ -114,7 +114,7 @@ async fn a_node_joins_by_a_token_renews_by_its_certificate_and_learns_what_is_re
     ca.folder.revoke_serial(first.serial.clone()).unwrap();
     let at = ca.at.to_string();
     let told = client::standing(&at, &again.trust, &again.identity, None).await.unwrap();
-    let (standing, tag) = told.unwrap();
+    let (standing, tag): (_, String) = told.unwrap();
     let cas = again.trust.certificates().unwrap();
     let revoked = Revoked::read(&standing.revoked, &cas).unwrap();
     assert!(revoked.contains(&first.serial) && !revoked.contains(&second.serial));
@@ -122,13 +122,22 @@ async fn a_node_joins_by_a_token_renews_by_its_certificate_and_learns_what_is_re
     check_refused(client::standing(&at, &joined.trust, &joined.identity, None).await, "revoked");
 
     // Who knows how it stands is told when that changes, also that it is out itself.
-    let waiting = client::standing(&at, &again.trust, &again.identity, Some(&tag));
+    let waiting = async {
+        let mut tag = tag;
+        loop {
+            match client::standing(&at, &again.trust, &again.identity, Some(&tag)).await {
+                Ok(Some((_signed_anew, next))) => tag = next,
+                Ok(None) => {}
+                Err(error) => return error,
+            }
+        }
+    };
     let changing = async {
         tokio::time::sleep(Duration::from_millis(600)).await;
         (ca.folder.revoke_node(node("fra-1")).unwrap(), portolan::clock::now())
     };
     let (told, (n_revoked, revoked_at)) = tokio::join!(waiting, changing);
-    check_refused(told, "revoked");
+    assert!(told.to_string().contains("revoked"), "{told}");
     assert!(revoked_at.elapsed() < Duration::from_secs(1));
     assert_eq!(n_revoked, 1);
     check_refused(again.renew(&ca).await, "revoked");
@@ -215,15 +224,26 @@ async fn a_ca_is_rotated_in_three_steps_and_each_is_refused_out_of_turn() {
     let after = beside.renew(&ca).await.unwrap();
     assert!(by(&after, 1) && !by(&after, 0));
     // One that missed the first step does not, and says so.
-    assert!(before.renew(&ca).await.is_err());
+    until_refused(&ca, &before).await;
 
     assert_eq!(step(Rotation::Drop { force: false }), Ok(fresh));
     let last = after.renew(&ca).await.unwrap();
     assert_eq!(last.trust.certificates().unwrap(), [cas[1].clone()]);
-    assert!(beside.renew(&ca).await.is_err(), "the old CA's certificates are of use no longer");
+    let stranger = ca.folder.standing(&beside.identity.facts().unwrap()).unwrap_err();
+    assert!(stranger.to_string().contains("no CA of this mesh"), "{stranger}");
+    until_refused(&ca, &beside).await;
     let keys = |it: &std::fs::DirEntry| it.file_name().to_string_lossy().starts_with("ca-");
     let n_keys = std::fs::read_dir(&ca.path).unwrap().map(Result::unwrap).filter(keys).count();
     assert_eq!(n_keys, 1, "the old CA's key is gone");
+}
+
+/// Asks until the service shows what the folder holds, and the node is refused.
+async fn until_refused(ca: &Ca, node: &Joined) {
+    let begin = portolan::clock::now();
+    while node.renew(ca).await.is_ok() {
+        assert!(begin.elapsed() < Duration::from_secs(5), "it is not refused");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 #[tokio::test]
