@@ -138,9 +138,9 @@ impl Keeper {
     }
 
     /// Asks the CA how the mesh stands, waiting for that to change where `tag` says that it is
-    /// known, and for the next certificate where it is time: by
-    /// its age, or because another CA signs now. What comes is written to the files, from
-    /// which it is taken like any other change. Returns whether a certificate came.
+    /// known, and for the next certificate where it is time: by its age, or because another CA
+    /// signs now. What comes is written to the files, from which it is taken like any other
+    /// change. Returns whether a certificate came.
     async fn ask(&self, at: &str, draw: u32, tag: &mut Option<String>) -> Result<bool> {
         let naming = self.current.load_full();
         let facts = naming.facts()?;
