@@ -1,6 +1,7 @@
 //! One node: built from its configuration, run until told to stop, drained.
 
 mod listeners;
+mod naming;
 mod peers;
 mod reload;
 pub mod stop;
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 use crate::actors::directory::Configured;
 use crate::actors::{Shared, directory, mesh, root, sessions};
 use crate::app::listeners::Bound;
+use crate::app::naming::{Keeper, Naming};
 use crate::app::reload::Reloader;
 use crate::clock;
 use crate::config::Config;
@@ -63,7 +65,7 @@ pub struct App {
 /// the listeners. Nothing is bound before everything that can be wrong was read.
 pub async fn start(config: Config) -> Result<App> {
     let key = ticket_key(config.ticket_key.as_deref())?;
-    let identity = config.mesh.as_ref().map(peers::identity).transpose()?;
+    let naming = config.mesh.as_ref().map(Naming::read).transpose()?;
     let journal = match &config.journal {
         // Room for those under way, and for what a disk that stalls for a moment leaves.
         Some(path) => Journal::open(path, config.in_flight_max.saturating_mul(8))?,
@@ -74,10 +76,8 @@ pub async fn start(config: Config) -> Result<App> {
 
     let (news, heard) = mpsc::channel(NEWS_MAX);
     let shared = Arc::new(share(&config, geo, heard));
-    let endpoint = config.mesh.as_ref().zip(identity);
-    let endpoint =
-        endpoint.map(|(mesh, (identity, trust))| peers::endpoint(&config, mesh, identity, trust));
-    let endpoint = endpoint.transpose()?;
+    let keeper = keeper(&config, naming)?;
+    let endpoint = keeper.as_ref().map(|it| it.endpoint().clone());
     let mesh = endpoint
         .as_ref()
         .zip(config.mesh.as_ref())
@@ -92,7 +92,10 @@ pub async fn start(config: Config) -> Result<App> {
     let (stop, stopped) = watch::channel(false);
     let (listen, memory_max) = (config.listen, config.memory_max);
     let at = bound.addresses()?;
-    let reloader = Arc::new(Reloader::new(Arc::clone(&gateway), named, &bound.public, config));
+    let reloader = {
+        let (gateway, keeper) = (Arc::clone(&gateway), keeper.clone());
+        Arc::new(Reloader::new(gateway, named, &bound.public, keeper, config))
+    };
     let routes = admin::routes(Admin {
         gateway: Arc::clone(&gateway),
         metrics: telemetry::metrics(),
@@ -104,6 +107,7 @@ pub async fn start(config: Config) -> Result<App> {
     let watched = Arc::clone(&gateway);
     watches.spawn(async move { pressure::watch(&watched.pressure, memory_max).await });
     watches.spawn(ways::watch(Arc::clone(&gateway), direct));
+    keeper.into_iter().for_each(|it| naming::keep(it, &mut watches));
     let mesh = endpoint.as_ref().map(Endpoint::local_addr).transpose()?;
     tracing::info!(
         node = %gateway.identity.node,
@@ -178,6 +182,12 @@ impl App {
     pub fn root(&self) -> &ActorRef<root::Msg> {
         &self.root
     }
+}
+
+fn keeper(config: &Config, naming: Option<Naming>) -> Result<Option<Arc<Keeper>>> {
+    let Some((mesh, naming)) = config.mesh.as_ref().zip(naming) else { return Ok(None) };
+    let endpoint = peers::endpoint(config, mesh, naming.clone())?;
+    Ok(Some(Arc::new(Keeper::new(mesh.clone(), endpoint, naming))))
 }
 
 async fn open_geo(config: &Config) -> Result<GeoStore> {

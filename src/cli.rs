@@ -1,5 +1,7 @@
 //! The commands.
 
+mod ca;
+mod node;
 mod probe;
 mod show;
 
@@ -112,6 +114,10 @@ enum Command {
         #[arg(long, value_name = "ID", conflicts_with = "end")]
         drain: Option<String>,
     },
+    /// The mesh's certificate authority: names nodes, revokes, rotates.
+    Ca(ca::CaArgs),
+    /// Make a node's key, and have the CA name the node.
+    Node(node::NodeArgs),
     /// Run a development orchestrator: speaks the real wire, needs no GPU.
     Orchestrator {
         #[command(flatten)]
@@ -150,6 +156,8 @@ async fn run_async(command: Command) -> Result<()> {
         Command::Run { config, with_parent } => run_node(&config, with_parent).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Probe(args) => probe::run(args).await,
+        Command::Ca(args) => ca::run(args).await,
+        Command::Node(args) => node::run(args).await,
         Command::Explain { node, decision, ip, capability, path } => {
             let query = match (decision, ip, capability) {
                 (Some(id), ..) => format!("decision={id}"),

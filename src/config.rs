@@ -24,6 +24,7 @@ use crate::forwarded::TrustedProxies;
 use crate::id::{NodeId, RegionId};
 use crate::listen::{self, tls};
 use crate::mesh;
+use crate::operator::OperatorPublic;
 use crate::orchestrator;
 use crate::policy::{Panic, Rules};
 use crate::region::RegionMap;
@@ -169,6 +170,12 @@ pub struct MeshConfig {
     pub cert: PathBuf,
     /// This node's key.
     pub key: PathBuf,
+    /// The list of what is revoked.
+    pub revoked: Option<PathBuf>,
+    /// Whose commands to the whole mesh are obeyed.
+    pub operator: Option<OperatorPublic>,
+    /// Where the CA renews certificates, HOST:PORT.
+    pub enrolment: Option<String>,
     /// Where each peer is.
     pub addresses: BTreeMap<NodeId, SocketAddr>,
     /// The machine's knobs.

@@ -15,10 +15,12 @@ pub mod score;
 pub mod view;
 
 // 2  protocols: codecs, then sans-IO machines over them
+pub mod ca;
 pub mod forwarded;
 pub mod health;
 pub mod http1;
 pub mod livepeer;
+pub mod operator;
 pub mod ticket;
 pub mod trace;
 pub mod wire;
@@ -33,6 +35,7 @@ pub mod suspension;
 
 // 3  I/O: moves bytes, decides nothing
 pub mod clock;
+pub mod enroll;
 pub mod geoip;
 pub mod journal;
 pub mod listen;

@@ -5,6 +5,7 @@
 
 mod greet;
 mod link;
+mod live;
 pub mod rtt;
 pub mod tls;
 
@@ -29,10 +30,16 @@ use quinn::VarInt;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio::time::timeout;
 
 pub use self::link::{CloseReason, Established, Frames, Link, MAX_UNREAD};
+use self::live::Live;
 use self::tls::{Identity, TlsError, Trust};
+use crate::ca::Revoked;
+use crate::ca::Serial;
+use crate::ca::name;
+use crate::clock;
 use crate::id::NodeId;
 use crate::mesh::BadGreeting;
 use crate::mesh::Greeting;
@@ -48,6 +55,8 @@ pub struct Params {
     pub identity: Identity,
     /// The CA and trust domain of the mesh.
     pub trust: Trust,
+    /// The certificates that are of use no longer.
+    pub revoked: Revoked,
     /// The nodes whose dials are answered.
     pub peers: BTreeSet<NodeId>,
     /// How long a peer may take from its first packet to its greeting.
@@ -56,6 +65,8 @@ pub struct Params {
     pub idle_timeout: Duration,
     /// How often an idle connection is kept awake.
     pub keep_alive: Duration,
+    /// How long one connection may live, at most: what was proven at its start is proven anew.
+    pub age_max: Duration,
     /// The most messages queued for one link.
     pub outbound_max: usize,
 }
@@ -100,6 +111,12 @@ pub enum NetError {
         /// Who it is.
         proven: NodeId,
     },
+    /// The peer's certificate is revoked.
+    #[error("the peer's certificate {0} is revoked; enrol that node again")]
+    Revoked(Serial),
+    /// The mesh of an endpoint stays the same.
+    #[error("the trust domain of a node that runs cannot change; restart it")]
+    OtherDomain,
     /// The peer is a node of this mesh, but not configured here.
     #[error("{0} is not a peer of this node; add a [[peer]] for it")]
     Stranger(NodeId),
@@ -123,10 +140,11 @@ pub struct Endpoint {
 #[derive(Debug)]
 struct Shared {
     quinn: quinn::Endpoint,
-    client: quinn::ClientConfig,
+    client: ArcSwap<quinn::ClientConfig>,
+    transport: Arc<TransportConfig>,
     door: Arc<Door>,
     accepted: Mutex<mpsc::Receiver<Established>>,
-    /// The accept loop; it ends with the endpoint.
+    /// The accept loop and the end of links in time; both end with the endpoint.
     _tasks: JoinSet<()>,
 }
 
@@ -140,6 +158,9 @@ struct Door {
     greeting: ArcSwap<Greeting>,
     links: AtomicU64,
     n_refused: AtomicU64,
+    age_max: Duration,
+    revoked: ArcSwap<Revoked>,
+    live: Live,
 }
 
 impl Endpoint {
@@ -163,14 +184,8 @@ impl Endpoint {
         socket: Arc<dyn AsyncUdpSocket>,
     ) -> Result<Self, NetError> {
         let transport = Arc::new(transport(&params)?);
-        let server = tls::server(&params.trust, &params.identity)?;
-        let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
-        server.transport_config(Arc::clone(&transport));
-        server.max_incoming(MAX_HANDSHAKES);
-        server.incoming_buffer_size_total(MAX_INCOMING_BYTES);
-        let client = tls::client(&params.trust, &params.identity)?;
-        let mut client = quinn::ClientConfig::new(Arc::new(client));
-        client.transport_config(transport);
+        let server = server(&params.trust, &params.identity, &transport)?;
+        let client = client(&params.trust, &params.identity, &transport)?;
         let quinn = quinn::Endpoint::new_with_abstract_socket(
             config,
             Some(server),
@@ -186,12 +201,17 @@ impl Endpoint {
             greeting: ArcSwap::from_pointee(greeting),
             links: AtomicU64::new(0),
             n_refused: AtomicU64::new(0),
+            age_max: params.age_max,
+            revoked: ArcSwap::from_pointee(params.revoked),
+            live: Live::default(),
         });
         let (established, accepted) = mpsc::channel(1);
         let mut tasks = JoinSet::new();
         tasks.spawn(answer_dials(quinn.clone(), Arc::clone(&door), established));
+        tasks.spawn(end_in_time(Arc::clone(&door)));
         let accepted = Mutex::new(accepted);
-        let shared = Shared { quinn, client, door, accepted, _tasks: tasks };
+        let client = ArcSwap::from_pointee(client);
+        let shared = Shared { quinn, client, transport, door, accepted, _tasks: tasks };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -205,12 +225,43 @@ impl Endpoint {
         self.shared.door.greeting.store(Arc::new(greeting));
     }
 
+    /// Takes another certificate, other CAs and another revocation list for the links to come;
+    /// with an error everything stays as it is. Links of peers that are revoked end at once,
+    /// the others live on; a list older than the one in use is not taken. Returns how many
+    /// links ended.
+    pub fn swap(
+        &self,
+        identity: &Identity,
+        trust: &Trust,
+        revoked: Revoked,
+    ) -> Result<usize, NetError> {
+        let Shared { quinn, transport, door, .. } = &*self.shared;
+        if trust.trust_domain != door.trust_domain {
+            return Err(NetError::OtherDomain);
+        }
+        tls::check(trust, identity)?;
+        let server = server(trust, identity, transport)?;
+        self.shared.client.store(Arc::new(client(trust, identity, transport)?));
+        quinn.set_server_config(Some(server));
+        let used = door.revoked.load_full();
+        let revoked = if revoked.number() < used.number() {
+            // What was revoked stays so; the rest is as good as ever.
+            let (found, used_number) = (revoked.number(), used.number());
+            tracing::warn!(found, used = used_number, "an older revocation list is not taken");
+            used
+        } else {
+            Arc::new(revoked)
+        };
+        door.revoked.store(Arc::clone(&revoked));
+        Ok(door.live.close_revoked(&revoked))
+    }
+
     /// Dials `peer` and greets it.
     pub async fn dial(&self, peer: NodeId, at: SocketAddr) -> Result<Established, NetError> {
         let Shared { quinn, client, door, .. } = &*self.shared;
         let dialed = async {
-            let name = tls::server_name(peer);
-            let connection = quinn.connect_with(client.clone(), at, &name)?.await?;
+            let name = name::server_name(peer);
+            let connection = quinn.connect_with((**client.load()).clone(), at, &name)?.await?;
             door.greet_first(connection, peer).await
         };
         timeout(door.handshake_timeout, dialed).await.map_err(|_elapsed| NetError::Timeout)?
@@ -289,6 +340,36 @@ async fn answer_dials(
     }
 }
 
+/// Ends links when their time is over.
+async fn end_in_time(door: Arc<Door>) {
+    loop {
+        sleep(SWEEP).await;
+        door.live.close_aged(clock::now());
+    }
+}
+
+fn server(
+    trust: &Trust,
+    identity: &Identity,
+    transport: &Arc<TransportConfig>,
+) -> Result<quinn::ServerConfig, NetError> {
+    let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls::server(trust, identity)?));
+    server.transport_config(Arc::clone(transport));
+    server.max_incoming(MAX_HANDSHAKES);
+    server.incoming_buffer_size_total(MAX_INCOMING_BYTES);
+    Ok(server)
+}
+
+fn client(
+    trust: &Trust,
+    identity: &Identity,
+    transport: &Arc<TransportConfig>,
+) -> Result<quinn::ClientConfig, NetError> {
+    let mut client = quinn::ClientConfig::new(Arc::new(tls::client(trust, identity)?));
+    client.transport_config(Arc::clone(transport));
+    Ok(client)
+}
+
 fn transport(params: &Params) -> Result<TransportConfig, NetError> {
     let mut transport = TransportConfig::default();
     transport
@@ -306,6 +387,9 @@ fn transport(params: &Params) -> Result<TransportConfig, NetError> {
 
 /// The most handshakes at once: every peer of a full mesh may dial in the same second.
 pub const MAX_HANDSHAKES: usize = 64;
+
+/// How often links are looked at whose time may be over.
+const SWEEP: Duration = Duration::from_secs(10);
 
 /// The most bytes held of connections not yet answered.
 const MAX_INCOMING_BYTES: u64 = 1024 * 1024;

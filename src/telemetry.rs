@@ -116,6 +116,11 @@ fn describe() {
     gauge!("livepeer_ai_orchestrators_available_total", "Orchestrators that may be chosen.");
     gauge!("livepeer_current_sessions_total", "Sessions that live.");
     gauge!("portolan_peers", "Peers, by standing of their link.");
+    gauge!("portolan_mesh_certificate_expiry_timestamp_seconds", "When the node's own ends.");
+    gauge!("portolan_mesh_revoked_certificates", "Certificates on the revocation list in use.");
+    counter!("portolan_mesh_identity_reloads_total", "Changes of the node's files, by outcome.");
+    counter!("portolan_mesh_renewals_total", "Renewals of the node's certificate, by outcome.");
+    counter!("portolan_mesh_links_closed_total", "Links ended for age or revocation, by reason.");
     gauge!("portolan_connections", "Connections open, by listener.");
     gauge!("portolan_geoip_age_seconds", "Age of the address database.");
     histogram!("http_server_request_duration_seconds", "From a request's head to its answer's.");

@@ -8,35 +8,28 @@ use anyhow::Result;
 use tokio::sync::mpsc;
 
 use crate::actors::{Shared, mesh};
+use crate::app::naming::Naming;
 use crate::clock;
 use crate::config::{Config, MeshConfig};
 use crate::mesh::{Greeting, backoff};
-use crate::net::tls::{Identity, Trust};
 use crate::net::{self, Endpoint};
-
-pub(super) fn identity(mesh: &MeshConfig) -> Result<(Identity, Trust)> {
-    let trust = Trust::load(&mesh.trust_domain, &mesh.ca)?;
-    Ok((Identity::load(&mesh.cert, &mesh.key)?, trust))
-}
 
 fn greeting(config: &Config) -> Greeting {
     Greeting { node: config.node, region: config.region, epoch: 0, features: 0 }
 }
 
-pub(super) fn endpoint(
-    config: &Config,
-    mesh: &MeshConfig,
-    identity: Identity,
-    trust: Trust,
-) -> Result<Endpoint> {
+pub(super) fn endpoint(config: &Config, mesh: &MeshConfig, naming: Naming) -> Result<Endpoint> {
+    let Naming { identity, trust, revoked } = naming;
     let params = net::Params {
         listen: mesh.listen,
         identity,
         trust,
+        revoked,
         peers: mesh.params.peers.iter().copied().collect(),
         handshake_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(5),
         keep_alive: Duration::from_secs(1),
+        age_max: Duration::from_secs(24 * 3600),
         outbound_max: 64,
     };
     Ok(Endpoint::bind(params, greeting(config))?)

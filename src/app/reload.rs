@@ -12,6 +12,7 @@ use metrics::{counter, gauge};
 use serde_json::{Value, json};
 
 use crate::actors::directory::{self, Configured};
+use crate::app::naming::Keeper;
 use crate::clock;
 use crate::config::{Change, Config};
 use crate::edge::Gateway;
@@ -28,6 +29,8 @@ pub(crate) struct Reloader {
     pub(crate) named: Arc<ArcSwap<Configured>>,
     /// The listeners, in the order of the configuration.
     pub(crate) speeches: Vec<Arc<Speech>>,
+    /// The node's name in the mesh, on a node with peers.
+    keeper: Option<Arc<Keeper>>,
     current: Mutex<(u64, Config)>,
 }
 
@@ -37,11 +40,12 @@ impl Reloader {
         gateway: Arc<Gateway>,
         named: Arc<ArcSwap<Configured>>,
         listeners: &[Listener],
+        keeper: Option<Arc<Keeper>>,
         config: Config,
     ) -> Self {
         let speeches = listeners.iter().map(|it| Arc::clone(&it.speech)).collect();
         tell(1, &config, None);
-        Self { gateway, named, speeches, current: Mutex::new((1, config)) }
+        Self { gateway, named, speeches, keeper, current: Mutex::new((1, config)) }
     }
 
     /// Returns how long stopping may take, as last configured.
@@ -71,9 +75,15 @@ impl Reloader {
                 certificates.push((tls, read));
             }
         }
+        // So are the files of the mesh, where they changed.
+        let naming = self.keeper.as_ref().map(|it| it.read()).transpose();
+        let naming = naming.map_err(|error| said(error.to_string()))?.flatten();
         if dry_run {
             let hash = &later.source.hash;
             return Ok(json!({ "version": version, "hash": hash, "changes": changes }));
+        }
+        if let Some((keeper, (naming, stamps))) = self.keeper.as_ref().zip(naming) {
+            keeper.take(naming, stamps).map_err(|error| said(format!("{error:#}")))?;
         }
         for (tls, certificate) in certificates {
             tls.swap(certificate);

@@ -146,6 +146,12 @@ pub struct Mesh {
     pub cert: PathBuf,
     /// This node's key, PEM.
     pub key: PathBuf,
+    /// What is revoked: a CRL signed by the CA, PEM.
+    pub revoked: Option<PathBuf>,
+    /// The operator's public key, PEM.
+    pub operator: Option<PathBuf>,
+    /// Where the CA renews certificates, `HOST:PORT`.
+    pub enrolment: Option<String>,
 }
 
 /// `[[peer]]`

@@ -20,6 +20,7 @@ use crate::geo::Point;
 use crate::id::{NodeId, OrchestratorId, RegionId};
 use crate::listen::pace::Patience;
 use crate::listen::{self, tls};
+use crate::operator::OperatorPublic;
 use crate::orchestrator;
 use crate::policy::Rules;
 use crate::region::RegionMap;
@@ -197,15 +198,48 @@ impl Reader {
             }
             path
         };
+        let [ca, cert, key] =
+            [path("mesh.ca", &mesh.ca), path("mesh.cert", &mesh.cert), path("mesh.key", &mesh.key)];
+        let revoked = mesh.revoked.as_ref().map(|it| path("mesh.revoked", it));
+        let operator = mesh.operator.as_ref().map(|it| path("mesh.operator", it));
+        if let Some(at) = &mesh.enrolment {
+            self.enrolment(at, revoked.is_some());
+        }
         Some(MeshConfig {
             listen: mesh.listen,
             trust_domain: mesh.trust_domain.clone(),
-            ca: path("mesh.ca", &mesh.ca),
-            cert: path("mesh.cert", &mesh.cert),
-            key: path("mesh.key", &mesh.key),
+            ca,
+            cert,
+            key,
+            revoked,
+            operator: operator.and_then(|it| self.operator(&it)),
+            enrolment: mesh.enrolment.clone(),
             addresses,
             params,
         })
+    }
+
+    fn enrolment(&mut self, at: &str, has_list: bool) {
+        let key = "mesh.enrolment";
+        let port = at.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        if port.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+            self.complain(key, at, "no host and port", "such as \"ca.example:7934\"");
+        }
+        if !has_list {
+            let remedy = "add mesh.revoked, as `portolan node enroll` wrote it";
+            self.complain(key, at, "what the CA revokes has no place", remedy);
+        }
+    }
+
+    fn operator(&mut self, path: &Path) -> Option<OperatorPublic> {
+        // That there is none is told already.
+        let text = std::fs::read_to_string(path).ok()?;
+        let key = OperatorPublic::from_pem(&text);
+        if let Err(bad) = key {
+            let remedy = "take operator.pub from the CA's folder";
+            self.complain("mesh.operator", &path.display().to_string(), bad, remedy);
+        }
+        key.ok()
     }
 
     fn orchestrators(&mut self, listed: &[file::Orchestrator]) -> Vec<Named> {

@@ -50,6 +50,22 @@ fn every_complaint_names_key_value_and_remedy() {
 }
 
 #[test]
+fn a_mesh_is_told_what_its_ca_and_operator_lack() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().display();
+    let mesh = format!(
+        "[mesh]\nlisten = \"0.0.0.0:1\"\ntrust_domain = \"m\"\nca = \"{path}\"\n\
+         cert = \"{path}\"\nkey = \"{path}\"\n"
+    );
+    read(&format!("{LEAST}{mesh}")).unwrap();
+    refused(&format!("{mesh}enrolment = \"ca\"\n"), &["mesh.enrolment", "host and port"]);
+    refused(&format!("{mesh}enrolment = \"ca:1\"\n"), &["mesh.enrolment", "mesh.revoked"]);
+    refused(&format!("{mesh}revoked = \"nowhere\"\n"), &["mesh.revoked", "no such file"]);
+    let operator = format!("{mesh}operator = \"{path}\"\n");
+    refused(&operator, &["mesh.operator", "no PEM Ed25519 public key"]);
+}
+
+#[test]
 fn all_complaints_come_at_once() {
     let error = read("[node]\nname = \"a b\"\nregion = \"NOWHERE\"\n").unwrap_err();
     assert_eq!(error.to_string().lines().count(), 2, "{error}");
@@ -72,9 +88,11 @@ fn one_orchestrator_is_listed_once_however_it_is_spelt() {
 #[test]
 fn the_readme_shows_what_can_be_used() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["ca.pem", "fra-1.pem", "fra-1.key", "ticket.key"] {
+    for name in ["ca.pem", "node.pem", "node.key", "revoked.pem", "ticket.key"] {
         std::fs::write(folder.path().join(name), "").unwrap();
     }
+    let operator = crate::operator::OperatorKey::from_seed([1; 32]).unwrap().public().to_pem();
+    std::fs::write(folder.path().join("operator.pub"), operator).unwrap();
     let key = rcgen::KeyPair::generate().unwrap();
     let made = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
     std::fs::write(folder.path().join("fra.pem"), made.pem()).unwrap();

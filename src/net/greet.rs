@@ -1,5 +1,7 @@
 //! From a connection to a link: identities checked, greetings exchanged.
 
+use std::time::Duration;
+
 use quinn::Connection;
 use rustls::pki_types::CertificateDer;
 
@@ -9,8 +11,10 @@ use super::link::Control;
 use super::link::Established;
 use super::link::Link;
 use super::link::next_frame;
-use super::tls;
+use super::live;
+use super::tls::Facts;
 use super::tls::NoNode;
+use crate::clock;
 use crate::id::NodeId;
 use crate::mesh::Greeting;
 use crate::mesh::election::Dialer;
@@ -76,17 +80,43 @@ impl Door {
         if greeting.node != proven {
             return Err(NetError::OtherNode { expected: greeting.node, proven });
         }
+        self.watch(&control.connection)?;
         let (link, frames) = Link::start(self.next_link(), proven, control, self.outbound_max);
         Ok(Established { link, frames, greeting, dialer })
     }
 
-    fn identity_of(&self, connection: &Connection) -> Result<NodeId, NetError> {
-        let chain = connection
-            .peer_identity()
-            .and_then(|it| it.downcast::<Vec<CertificateDer<'static>>>().ok());
-        let leaf = chain.as_ref().and_then(|it| it.first()).ok_or(NoNode::Unreadable)?;
-        Ok(tls::node_of(leaf, &self.trust_domain)?)
+    /// Takes the connection in among those that are ended in time.
+    fn watch(&self, connection: &Connection) -> Result<(), NetError> {
+        let facts = facts_of(connection)?;
+        let ends = Duration::from_secs(u64::try_from(facts.not_after).unwrap_or(0));
+        let left = ends.saturating_sub(clock::wall());
+        let until = clock::now() + live::life(self.age_max, left, rand::random());
+        self.live.add(connection, facts.serial.clone(), until);
+        // A list that came in between missed this one.
+        self.check_revoked(&facts)
     }
+
+    fn identity_of(&self, connection: &Connection) -> Result<NodeId, NetError> {
+        let facts = facts_of(connection)?;
+        let node = facts.node_of(&self.trust_domain)?;
+        self.check_revoked(&facts)?;
+        Ok(node)
+    }
+
+    fn check_revoked(&self, facts: &Facts) -> Result<(), NetError> {
+        if self.revoked.load().contains(&facts.serial) {
+            return Err(NetError::Revoked(facts.serial.clone()));
+        }
+        Ok(())
+    }
+}
+
+fn facts_of(connection: &Connection) -> Result<Facts, NetError> {
+    let chain = connection
+        .peer_identity()
+        .and_then(|it| it.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let leaf = chain.as_ref().and_then(|it| it.first()).ok_or(NoNode::Unreadable)?;
+    Ok(Facts::of(leaf).map_err(|_der| NoNode::Unreadable)?)
 }
 
 /// Says why the connection ended, where it has.

@@ -51,6 +51,10 @@ pub enum CloseReason {
     Garbage = 3,
     /// The peer said nothing for too long.
     Silent = 4,
+    /// The link lived its time; another is welcome.
+    Aged = 5,
+    /// The peer's certificate is revoked.
+    Revoked = 6,
 }
 
 /// A handle to one link; when the last is dropped the link closes.
@@ -136,6 +140,11 @@ impl Link {
             | ConnectionError::TimedOut
             | ConnectionError::CidsExhausted => LinkEnd::Lost,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn connection(&self) -> &Connection {
+        &self.inner.connection
     }
 
     /// Returns QUIC's smoothed round trip; `None` where it is below the clock's grain.

@@ -1,4 +1,5 @@
 pub(crate) mod sea;
+mod swap;
 
 use std::net::Ipv4Addr;
 
@@ -6,6 +7,7 @@ use rcgen::SanType;
 
 use super::tls::Authority;
 use super::*;
+use crate::ca::name;
 use crate::mesh::Fault;
 use crate::mesh::LinkEnd;
 use crate::wire;
@@ -25,10 +27,12 @@ pub(crate) fn params(authority: &Authority, identity: Identity) -> Params {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         identity,
         trust: authority.trust().clone(),
+        revoked: Revoked::default(),
         peers: ["a", "b", "c"].map(node).into(),
         handshake_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(5),
         keep_alive: Duration::from_secs(1),
+        age_max: Duration::from_secs(24 * 3600),
         outbound_max: 8,
     }
 }
@@ -53,7 +57,7 @@ impl Rogue {
         let client = tls::client(authority.trust(), &identity).unwrap();
         let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let config = quinn::ClientConfig::new(Arc::new(client));
-        let server = tls::server_name(node("a"));
+        let server = name::server_name(node("a"));
         let connection = endpoint.connect_with(config, at, &server).unwrap().await.unwrap();
         let (mut send, mut recv) = connection.open_bi().await.unwrap();
         let hello = wire::encode(&Message::Hello(greeting(name).hello())).unwrap();

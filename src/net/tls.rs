@@ -16,13 +16,18 @@ use rustls::RootCertStore;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::UnixTime;
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::prelude::X509Certificate;
 
 pub use self::authority::Authority;
-pub use self::identity::{Identity, TlsError, Trust};
+pub use self::identity::{Facts, Identity, TlsError, Trust};
+pub use self::identity::{generate_key, read, request, write};
+use crate::clock;
 use crate::id::NodeId;
 
 /// Why a peer's certificate names no node of this mesh.
@@ -41,6 +46,16 @@ pub enum NoNode {
 
 /// Returns the node a certificate of `trust_domain` names.
 pub fn node_of(certificate: &CertificateDer<'_>, trust_domain: &str) -> Result<NodeId, NoNode> {
+    uri_of(certificate)?
+        .strip_prefix("spiffe://")
+        .and_then(|it| it.strip_prefix(trust_domain))
+        .and_then(|it| it.strip_prefix("/node/"))
+        .and_then(|it| it.parse().ok())
+        .ok_or(NoNode::OtherMesh)
+}
+
+/// Returns the one URI name of a certificate.
+fn uri_of(certificate: &CertificateDer<'_>) -> Result<String, NoNode> {
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_der| NoNode::Unreadable)?;
     let names = parsed.subject_alternative_name().map_err(|_extension| NoNode::Unreadable)?;
     let mut uris = names
@@ -48,20 +63,7 @@ pub fn node_of(certificate: &CertificateDer<'_>, trust_domain: &str) -> Result<N
         .flat_map(|it| &it.value.general_names)
         .filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None });
     let (Some(uri), None) = (uris.next(), uris.next()) else { return Err(NoNode::NotOneUri) };
-    uri.strip_prefix("spiffe://")
-        .and_then(|it| it.strip_prefix(trust_domain))
-        .and_then(|it| it.strip_prefix("/node/"))
-        .and_then(|it| it.parse().ok())
-        .ok_or(NoNode::OtherMesh)
-}
-
-/// Returns the name a dialer asks `node` to prove.
-pub(super) fn server_name(node: NodeId) -> String {
-    format!("{node}.mesh.internal")
-}
-
-fn spiffe(trust_domain: &str, node: NodeId) -> String {
-    format!("spiffe://{trust_domain}/node/{node}")
+    Ok(uri.to_owned())
 }
 
 pub(super) fn server(trust: &Trust, identity: &Identity) -> Result<QuicServerConfig, TlsError> {
@@ -75,6 +77,8 @@ pub(super) fn server(trust: &Trust, identity: &Identity) -> Result<QuicServerCon
     config.alpn_protocols = vec![ALPN.to_vec()];
     // A resumed session would skip the check of the certificate.
     config.send_tls13_tickets = 0;
+    // What is said before the handshake is over could be said again by anyone.
+    config.max_early_data_size = 0;
     Ok(QuicServerConfig::try_from(config)?)
 }
 
@@ -89,7 +93,29 @@ pub(super) fn client(trust: &Trust, identity: &Identity) -> Result<QuicClientCon
     Ok(QuicClientConfig::try_from(config)?)
 }
 
-fn roots(trust: &Trust) -> Result<Arc<RootCertStore>, TlsError> {
+/// Checks that certificate, key and CA fit each other.
+pub fn check(trust: &Trust, identity: &Identity) -> Result<(), TlsError> {
+    let chain = identity.chain()?;
+    let key = identity.key()?;
+    CertifiedKey::from_der(chain.clone(), key, &provider())?;
+    let (leaf, rest) = chain.split_first().ok_or(TlsError::Unreadable)?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots(trust)?, provider())
+        .build()
+        .map_err(TlsError::Verifier)?;
+    verifier.verify_client_cert(leaf, rest, UnixTime::since_unix_epoch(clock::wall()))?;
+    Ok(())
+}
+
+/// Returns what checks the certificates of nodes where one may come without any.
+pub(crate) fn nodes_or_nobody(trust: &Trust) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    WebPkiClientVerifier::builder_with_provider(roots(trust)?, provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(TlsError::Verifier)
+}
+
+/// Returns the CAs of `trust` as rustls has them.
+pub(crate) fn roots(trust: &Trust) -> Result<Arc<RootCertStore>, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in trust.certificates()? {
         roots.add(certificate)?;
@@ -97,7 +123,8 @@ fn roots(trust: &Trust) -> Result<Arc<RootCertStore>, TlsError> {
     Ok(Arc::new(roots))
 }
 
-fn provider() -> Arc<CryptoProvider> {
+/// Returns the cryptography of all TLS between nodes.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 

@@ -15,12 +15,13 @@ const LAYERS: &[&[&str]] = &[
     &["view"],
     &["policy"],
     // 2  protocols: codecs, then machines
-    &["forwarded", "health", "http1", "livepeer", "ticket", "trace", "wire"],
+    &["ca", "forwarded", "health", "http1", "livepeer", "operator", "ticket", "trace", "wire"],
     &["directory", "legs", "mesh", "retry", "session", "suspension"],
     &["orchestrator"],
     // 3  I/O
     &["clock", "socket"],
     &["geoip", "journal", "listen", "net", "upstream"],
+    &["enroll"],
     // 4  actors
     &["actors"],
     // 5  edges

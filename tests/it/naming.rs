@@ -1,0 +1,187 @@
+//! Nodes that run while their names change: renewed by the CA, revoked, given by files.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use portolan::clock;
+use portolan::enroll::Rotation;
+use portolan::mesh::Standing;
+use portolan::net::tls::{Identity, Trust};
+
+use crate::enroll::{Ca, Joined};
+use crate::node::{Node, Setup};
+
+/// A node that has joined under `name`, and what it is told by `more`.
+async fn start(joined: &Joined, name: &'static str, more: &str) -> Arc<Node> {
+    let mut setup = Setup::new(name).more(&format!(
+        "[mesh]\nlisten = \"127.0.0.1:0\"\ntrust_domain = \"mesh.test\"\nca = \"ca.pem\"\n\
+         cert = \"node.pem\"\nkey = \"node.key\"\nrevoked = \"revoked.pem\"\n\
+         operator = \"operator.pub\"\n{more}"
+    ));
+    let standing = &joined.named.standing;
+    for (file, text) in [
+        ("ca.pem", &standing.ca),
+        ("revoked.pem", &standing.revoked),
+        ("operator.pub", &joined.named.operator),
+        ("node.pem", &joined.identity.cert_pem),
+        ("node.key", &joined.identity.key_pem),
+    ] {
+        setup.files.push((file.to_owned(), text.clone().into_bytes()));
+    }
+    Arc::new(setup.start(&[]).await)
+}
+
+fn peers(more: &str, peer: &str, address: Option<std::net::SocketAddr>) -> String {
+    let address = address.map_or(String::new(), |it| format!("address = \"{it}\"\n"));
+    format!("{more}[[peer]]\nnode = \"{peer}\"\n{address}")
+}
+
+fn is_linked(node: &Node) -> bool {
+    node.app.gateway.shared.peers.load().rows.iter().any(|it| it.standing == Standing::Up)
+}
+
+fn file(node: &Node, name: &str) -> std::path::PathBuf {
+    node.folder.path().join(name)
+}
+
+fn identity(node: &Node) -> Identity {
+    Identity::load(&file(node, "node.pem"), &file(node, "node.key")).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_renews_at_a_new_ca_and_a_revoked_peer_is_gone_within_a_second() {
+    let ca = Ca::start().await;
+    ca.folder.rotate(Rotation::Add).unwrap();
+    let [of_a, of_b] = [ca.join("a").await, ca.join("b").await];
+    ca.folder.rotate(Rotation::Reissue).unwrap();
+    let enrolment = format!("enrolment = \"{}\"\n", ca.at);
+    let a = start(&of_a, "a", &peers(&enrolment, "b", None)).await;
+    // The other is fed by files alone.
+    let b = start(&of_b, "b", &peers("", "a", a.app.mesh)).await;
+    a.until("the link is up", || is_linked(&a) && is_linked(&b)).await;
+
+    let signs = Trust::load("mesh.test", &file(&a, "ca.pem")).unwrap().certificates().unwrap();
+    a.until("a has a certificate of the new CA", || {
+        let now = Trust::load("mesh.test", &file(&a, "ca.pem")).unwrap();
+        let facts = identity(&a).facts().unwrap();
+        facts.is_by(&now.certificates().unwrap()[0])
+            && facts.serial != of_a.identity.facts().unwrap().serial
+    })
+    .await;
+    assert_eq!(signs.len(), 2);
+    assert_eq!(identity(&a).key_pem, of_a.identity.key_pem, "the key stays");
+    assert!(is_linked(&a), "a renewal cuts no link");
+    let metrics = a.admin(Method::GET, "/metrics").await;
+    for name in [
+        "portolan_mesh_certificate_expiry_timestamp_seconds",
+        "portolan_mesh_renewals_total{outcome=\"renewed\"}",
+    ] {
+        assert!(metrics.text().contains(name), "{name}");
+    }
+
+    // Nonsense in a file changes nothing, and what follows it is taken.
+    std::fs::write(file(&b, "revoked.pem"), "nonsense").unwrap();
+    let refused = b.admin(Method::POST, "/v1/reload").await.refused(409);
+    assert!(refused.contains("revoked.pem"), "{refused}");
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert!(is_linked(&b));
+
+    // b hears by its file that a is revoked; a still asks, and hears it from the CA.
+    ca.folder.revoke_node("a".parse().unwrap()).unwrap();
+    let list = std::fs::read(ca.path.join("revoked.pem")).unwrap();
+    let began = clock::now();
+    std::fs::write(file(&b, "revoked.pem"), list).unwrap();
+    b.until("the link is gone", || !is_linked(&b)).await;
+    assert!(clock::now() - began < Duration::from_millis(1500));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!is_linked(&b) && !is_linked(&a), "no link came back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_hears_of_a_revocation_from_the_ca() {
+    let ca = Ca::start().await;
+    let [of_a, of_b] = [ca.join("a").await, ca.join("b").await];
+    let enrolment = format!("enrolment = \"{}\"\n", ca.at);
+    let a = start(&of_a, "a", &peers(&enrolment, "b", None)).await;
+    let b = start(&of_b, "b", &peers("", "a", a.app.mesh)).await;
+    a.until("the link is up", || is_linked(&a) && is_linked(&b)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    ca.folder.revoke_node("b".parse().unwrap()).unwrap();
+    let began = clock::now();
+    while is_linked(&a) {
+        assert!(clock::now() - began < Duration::from_secs(2), "the CA's word did not arrive");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Runs a command of the program to its end; returns whether it went well, and what it said.
+fn portolan(dir: &std::path::Path, args: &[&str]) -> (bool, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_portolan"));
+    let done = command.args(args).current_dir(dir).output().unwrap();
+    let said = [done.stdout, done.stderr].concat();
+    (done.status.success(), String::from_utf8(said).unwrap())
+}
+
+/// A service that runs, until it is dropped.
+struct Served(std::process::Child);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn the_commands_of_the_readme_make_a_mesh() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let run = |line: &str| portolan(dir, &line.split(' ').collect::<Vec<_>>());
+    #[track_caller]
+    fn check((well, said): (bool, String), part: &str) -> String {
+        assert!(well && said.contains(part), "{part:?} is missing in: {said}");
+        said
+    }
+    let said = check(run("ca init --trust-domain mesh.test"), "operator.key");
+    let fingerprint = said.lines().next().unwrap().to_owned();
+    assert_eq!(run("ca fingerprint"), (true, format!("{fingerprint}\n")));
+
+    let mut service = std::process::Command::new(env!("CARGO_BIN_EXE_portolan"));
+    let service = service.args(["ca", "serve", "--listen", "127.0.0.1:0"]).current_dir(dir);
+    let service = service.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut service = Served(service);
+    let mut line = String::new();
+    let mut said = std::io::BufReader::new(service.0.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+    let at = line.trim().rsplit(' ').next().unwrap();
+
+    check(run("node keygen --out node.key"), "stays on this machine");
+    let key = std::fs::read(dir.join("node.key")).unwrap();
+    let again = run("node keygen --out node.key");
+    assert!(!again.0 && again.1.contains("there already"), "{again:?}");
+    let told = check(run("ca token --node fra-1 --ttl 10m"), &fingerprint);
+    let told = told.trim().replace("HOST:PORT", at);
+    let enroll = told.strip_prefix("portolan ").unwrap();
+    let table = check(run(enroll), "[mesh]");
+    assert_eq!(std::fs::read(dir.join("node.key")).unwrap(), key);
+    let refused = run(enroll);
+    assert!(!refused.0 && refused.1.contains("unknown, used or expired"), "{refused:?}");
+    let secret = enroll.rsplit(':').next().unwrap();
+    assert!(!refused.1.contains(secret), "the token is told to nobody");
+
+    // What it printed is what a node's file needs.
+    let text = format!("[node]\nname = \"fra-1\"\nregion = \"FRA\"\n{table}");
+    std::fs::write(dir.join("node.toml"), text).unwrap();
+    check(run("check --config node.toml"), "mesh.test");
+
+    check(run("ca rotate add"), &fingerprint);
+    check(run("ca rotate reissue"), "signs; next comes `drop`");
+    let early = run("ca rotate drop");
+    assert!(!early.0 && early.1.contains("fra-1"), "{early:?}");
+    check(run("ca revoke --node fra-1"), "revoked certificates of fra-1: 1");
+    check(run("ca rotate drop"), "complete");
+    check(run("ca revoke --serial 0a:0b"), "0a0b");
+    let nobody = run("ca revoke --node nyc-1");
+    assert!(!nobody.0 && nobody.1.contains("--serial"), "{nobody:?}");
+}
