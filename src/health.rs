@@ -25,7 +25,8 @@ pub struct Params {
     pub refresh: Duration,
     /// The most orchestrators of one origin; 20,000 is twice the largest network planned for.
     pub max_records: usize,
-    /// The most origins; 64 nodes is what full meshes of links are planned for.
+    /// The most origins; 320 nodes leave room above the 300 that full meshes
+    /// of links are planned for.
     pub max_origins: usize,
     /// How far an origin's version may rise within one delta. 2^32 is half a year at 267
     /// updates a second; what jumps farther is broken and would block its successors.

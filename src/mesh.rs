@@ -1,4 +1,7 @@
-//! The mesh of this node: its configured peers, what they see, and what they are told.
+//! The mesh of this node: its peers, what they see, and what they are told.
+//!
+//! Configured peers are seeds. The others are learned from them, dialed and kept for as long as
+//! somebody holds them for a member.
 //!
 //! [`Mesh`] reads no clock and moves no byte. Its shell hands it links, frames and time, then
 //! drains [`Mesh::poll_output`] before the next input.
@@ -7,20 +10,29 @@ pub mod backoff;
 pub mod election;
 mod greeting;
 pub mod limits;
+mod members;
 mod peer;
+mod roster;
 mod timers;
 mod translate;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 pub use self::greeting::{BadGreeting, Greeting};
 pub use self::limits::Fault;
 use self::limits::Meters;
+use self::members::Dropped;
+pub use self::members::Identity;
+use self::members::Members;
+pub use self::members::Membership;
 pub use self::peer::{Counts, N_SAMPLES, PeerRow, Peers, Standing};
 use self::peer::{Peer, State, Up};
+use bytes::Bytes;
+
 use crate::health;
 use crate::health::HealthStore;
 use crate::health::MemoryStore;
@@ -38,7 +50,8 @@ use crate::wire::v1::PongV1;
 /// Periods and bounds of the mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Params {
-    /// The peers this node links to; itself is left out.
+    /// The peers this node begins with; itself is left out. Through any of them it learns of
+    /// the others.
     pub peers: Vec<NodeId>,
     /// How often a peer is told what changed.
     pub push_interval: Duration,
@@ -87,6 +100,23 @@ pub enum Output {
         /// The message.
         message: Message,
     },
+    /// Send this over the peer's link as it is, or lose it.
+    Datagram {
+        /// The peer.
+        peer: NodeId,
+        /// What to send; at most [`crate::wire::datagram::MAX_DATAGRAM`] bytes.
+        bytes: Bytes,
+    },
+    /// Keep a link to this member, which may be found at `at` unless the configuration knows
+    /// better; TLS proves who answers there.
+    Learned {
+        /// The member.
+        peer: NodeId,
+        /// Where it says it is; `None` when it can only dial us.
+        at: Option<SocketAddr>,
+    },
+    /// Nobody holds this node for a member any more: let go of it.
+    Forgotten(NodeId),
     /// Other is known of these orchestrators than before; at most [`MAX_NEWS`] at a time.
     Changed(Vec<OrchestratorId>),
     /// A link to the peer counts.
@@ -111,12 +141,13 @@ pub enum Output {
     },
 }
 
-/// Membership as configured, the store and the outbox of one node.
+/// Members, store and outbox of one node.
 #[derive(Debug)]
 pub struct Mesh {
     params: Params,
     local: Greeting,
     peers: BTreeMap<NodeId, Peer>,
+    members: Members,
     store: MemoryStore,
     outbox: Outbox,
     outputs: VecDeque<Output>,
@@ -127,8 +158,15 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// Returns the mesh of the node that greets as `local`, with every peer down.
-    pub fn new(params: Params, local: Greeting) -> Self {
+    /// Returns the mesh of the node that greets as `local` and answers dials `at`, with every
+    /// peer down. `seed` decides in which order it looks after the members.
+    pub fn new(
+        now: Instant,
+        params: Params,
+        local: Greeting,
+        at: Option<SocketAddr>,
+        seed: u64,
+    ) -> Self {
         assert!(params.push_interval > Duration::ZERO, "a push takes its time");
         assert!(params.ping_interval * 2 <= params.silence, "two pings fit into a silence");
         assert!(params.frames_per_push > 0, "a push sends something");
@@ -137,9 +175,14 @@ impl Mesh {
         let allowed = u64::from(params.limits.records_per_second);
         assert!(eager <= allowed, "a peer as eager as this node stays within the limits");
         let others = params.peers.iter().copied().filter(|&it| it != local.node);
+        let Greeting { node, epoch, .. } = local;
+        let identity = Identity { node, at, epoch, renewals: 0 };
+        // Every member may have records here.
+        let members_max = params.health.max_origins;
         Self {
             local,
-            peers: others.map(|node| (node, Peer::new())).collect(),
+            peers: others.map(|node| (node, Peer::new(true))).collect(),
+            members: Members::new(now, identity, seed, members_max),
             store: MemoryStore::new(params.health.clone()),
             outbox: Outbox::new(params.health.clone()),
             outputs: VecDeque::new(),
@@ -151,12 +194,14 @@ impl Mesh {
         }
     }
 
-    /// Whether a link to `node` would be taken: it is configured and not in quarantine.
+    /// Whether a link to `node` would be taken: it is not in quarantine, and there is room for
+    /// it if it is new. That it is a node of this mesh, its certificate has proven.
     pub fn admits(&self, now: Instant, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|peer| match peer.state {
-            State::Quarantined { until } => now >= until,
-            State::Down | State::Up(_) => true,
-        })
+        match self.peers.get(&node).map(|it| &it.state) {
+            Some(State::Quarantined { until }) => now >= *until,
+            Some(State::Down | State::Up(_)) => true,
+            None => node != self.local.node && self.peers.len() < self.params.health.max_origins,
+        }
     }
 
     /// Takes a link whose greetings were exchanged. It replaces an earlier one to the same
@@ -167,7 +212,7 @@ impl Mesh {
             self.outputs.push_back(Output::Close(node));
             return;
         }
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let peer = self.peers.entry(node).or_insert_with(|| Peer::new(false));
         let was_up = peer.up().is_some();
         peer.meters.get_or_insert_with(|| Meters::new(now, self.params.limits));
         let silence = self.params.silence;
@@ -179,6 +224,7 @@ impl Mesh {
         if self.draining {
             self.outputs.push_back(Output::Send { peer: node, message: Message::Draining });
         }
+        self.announce(now, node);
     }
 
     /// Takes the end of a link; one that was replaced ends without effect.
@@ -279,7 +325,10 @@ impl Mesh {
 
     /// Returns the peers as they stand.
     pub fn peers(&self) -> Peers {
-        let row = |(&node, peer): (&NodeId, &Peer)| peer.row(node, self.store.n_records(node));
+        let row = |(&node, peer): (&NodeId, &Peer)| {
+            let member = self.members.state_of(node);
+            peer.row(node, self.store.n_records(node), member)
+        };
         let rows = self.peers.iter().map(row).collect();
         Peers { rows, n_restarts: 0, n_dropped: self.outbox.n_dropped() }
     }

@@ -7,7 +7,6 @@ mod greet;
 mod link;
 pub mod tls;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::net::UdpSocket;
@@ -47,8 +46,6 @@ pub struct Params {
     pub identity: Identity,
     /// The CA and trust domain of the mesh.
     pub trust: Trust,
-    /// The nodes whose dials are answered.
-    pub peers: BTreeSet<NodeId>,
     /// How long a peer may take from its first packet to its greeting.
     pub handshake_timeout: Duration,
     /// How long a connection may be silent before QUIC gives it up.
@@ -99,9 +96,6 @@ pub enum NetError {
         /// Who it is.
         proven: NodeId,
     },
-    /// The peer is a node of this mesh, but not configured here.
-    #[error("{0} is not a peer of this node; add a [[peer]] for it")]
-    Stranger(NodeId),
     /// The peer's greeting is not acceptable.
     #[error(transparent)]
     Greeting(#[from] BadGreeting),
@@ -133,7 +127,6 @@ struct Shared {
 #[derive(Debug)]
 struct Door {
     trust_domain: String,
-    peers: BTreeSet<NodeId>,
     handshake_timeout: Duration,
     outbound_max: usize,
     greeting: ArcSwap<Greeting>,
@@ -179,7 +172,6 @@ impl Endpoint {
         .map_err(|source| NetError::Bind { listen: params.listen, source })?;
         let door = Arc::new(Door {
             trust_domain: params.trust.trust_domain,
-            peers: params.peers,
             handshake_timeout: params.handshake_timeout,
             outbound_max: params.outbound_max,
             greeting: ArcSwap::from_pointee(greeting),
@@ -298,8 +290,8 @@ fn transport(params: &Params) -> Result<TransportConfig, NetError> {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(LINK_WINDOW))
         .send_window(u64::from(LINK_WINDOW))
-        // Nobody reads datagrams: none are taken in.
-        .datagram_receive_buffer_size(None);
+        .datagram_receive_buffer_size(Some(DATAGRAM_WINDOW))
+        .datagram_send_buffer_size(DATAGRAM_WINDOW);
     Ok(transport)
 }
 
@@ -316,6 +308,9 @@ const MAX_UNI_STREAMS: u32 = 16;
 
 /// The most unread bytes of one stream: two of the longest frames.
 const STREAM_WINDOW: u32 = 512 * 1024;
+
+/// The most bytes of datagrams waiting in either direction of one link; the oldest make room.
+const DATAGRAM_WINDOW: usize = 64 * 1024;
 
 /// The most unread bytes of one link.
 const LINK_WINDOW: u32 = 2 * 1024 * 1024;

@@ -7,6 +7,7 @@
 //! A type or version this node does not know is skipped by its length and reported as
 //! [`Message::Unknown`], so that a newer peer may speak to an older one.
 
+pub mod datagram;
 mod reader;
 pub mod v1;
 

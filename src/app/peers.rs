@@ -33,7 +33,6 @@ pub(super) fn endpoint(
         listen: mesh.listen,
         identity,
         trust,
-        peers: mesh.params.peers.iter().copied().collect(),
         handshake_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(5),
         keep_alive: Duration::from_secs(1),
@@ -56,6 +55,7 @@ pub(super) fn mesh_args(
         greeting: greeting(config),
         epochs: Arc::new(AtomicU64::new(epoch)),
         endpoint,
+        at: mesh.advertised,
         addresses: mesh.addresses.clone(),
         backoff: backoff::Params {
             first: Duration::from_millis(250),

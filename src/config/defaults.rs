@@ -123,7 +123,7 @@ pub(super) fn mesh() -> mesh::Params {
             ttl: Duration::from_secs(90),
             refresh: Duration::from_secs(30),
             max_records: 20_000,
-            max_origins: 64,
+            max_origins: 320,
             max_version_jump: 1 << 32,
             max_epoch_jump: 1 << 42,
         },

@@ -1,11 +1,13 @@
 //! What is known of one peer, and the row that shows it.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Fault;
 use super::Greeting;
 use super::LinkId;
+use super::Membership;
 use super::limits::Meters;
 use crate::id::NodeId;
 use crate::id::RegionId;
@@ -31,6 +33,13 @@ pub struct PeerRow {
     pub region: Option<RegionId>,
     /// How this node stands with it.
     pub standing: Standing,
+    /// How it stands with the members as a whole: a hint, which a link that is up outweighs.
+    /// `None` while nobody spoke of it.
+    pub membership: Option<Membership>,
+    /// Where it says it answers dials.
+    pub at: Option<SocketAddr>,
+    /// The configuration names it.
+    pub seed: bool,
     /// It said that it takes no new work.
     pub draining: bool,
     /// The least round trip of the last [`N_SAMPLES`] pings of this link.
@@ -52,6 +61,12 @@ pub struct Counts {
     pub n_frames: u64,
     /// Frames of a type or version unknown here.
     pub n_unknown: u64,
+    /// Datagrams that were taken.
+    pub n_datagrams: u64,
+    /// Datagrams dropped: unreadable, unknown, or naming more members than there is room for.
+    pub n_dropped: u64,
+    /// Datagrams dropped because they claimed another sender.
+    pub n_forged: u64,
     /// Records that were not newer than what was held.
     pub n_older: u64,
     /// Records past their time to live on arrival.
@@ -65,7 +80,7 @@ pub struct Counts {
 /// The peers of this node at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Peers {
-    /// One row per configured peer, by name.
+    /// One row per peer, by name.
     pub rows: Vec<PeerRow>,
     /// How often an actor of a peer died and was restarted.
     pub n_restarts: u64,
@@ -83,6 +98,8 @@ impl Peers {
 /// What the machine keeps of one peer.
 #[derive(Debug)]
 pub(super) struct Peer {
+    /// Whether the configuration names it; it is never forgotten then.
+    pub(super) seed: bool,
     pub(super) region: Option<RegionId>,
     pub(super) heard_at: Option<Instant>,
     pub(super) counts: Counts,
@@ -115,8 +132,9 @@ pub(super) struct Up {
 }
 
 impl Peer {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(seed: bool) -> Self {
         Self {
+            seed,
             region: None,
             heard_at: None,
             counts: Counts::default(),
@@ -133,7 +151,12 @@ impl Peer {
         }
     }
 
-    pub(super) fn row(&self, node: NodeId, n_records: usize) -> PeerRow {
+    pub(super) fn row(
+        &self,
+        node: NodeId,
+        n_records: usize,
+        member: Option<(Membership, Option<SocketAddr>)>,
+    ) -> PeerRow {
         let up = match &self.state {
             State::Up(up) => Some(up),
             State::Down | State::Quarantined { .. } => None,
@@ -146,6 +169,9 @@ impl Peer {
                 State::Up(_) => Standing::Up,
                 State::Quarantined { .. } => Standing::Quarantined,
             },
+            membership: member.map(|(membership, _)| membership),
+            at: member.and_then(|(_, at)| at),
+            seed: self.seed,
             draining: up.is_some_and(|it| it.draining),
             rtt: up.and_then(|it| it.samples.iter().min().copied()),
             heard_at: self.heard_at,

@@ -18,6 +18,8 @@ impl Mesh {
     /// Does what is due: pings, pushes, silences, expiries, news.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.outbox.expire(now);
+        self.members.handle_timeout(now);
+        self.heed_members();
         let nodes: Vec<NodeId> = self.peers.keys().copied().collect();
         for node in nodes {
             self.end_what_is_over(now, node);
@@ -41,7 +43,10 @@ impl Mesh {
             }
         };
         let peers = self.peers.values().filter_map(of_peer).min();
-        [peers, self.store.next_expiry(), self.news_at].into_iter().flatten().min()
+        [peers, self.members.next_timeout(), self.store.next_expiry(), self.news_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn end_what_is_over(&mut self, now: Instant, node: NodeId) {
@@ -69,6 +74,7 @@ impl Mesh {
         up.ping_at = now + self.params.ping_interval;
         let message = Message::Ping(PingV1 { nonce: self.nonce });
         self.outputs.push_back(Output::Send { peer: node, message });
+        self.announce_again(now, node);
     }
 
     fn push(&mut self, now: Instant, node: NodeId) {

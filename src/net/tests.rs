@@ -2,6 +2,7 @@ pub(crate) mod sea;
 
 use std::net::Ipv4Addr;
 
+use bytes::Bytes;
 use rcgen::SanType;
 
 use super::tls::Authority;
@@ -25,7 +26,6 @@ pub(crate) fn params(authority: &Authority, identity: Identity) -> Params {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         identity,
         trust: authority.trust().clone(),
-        peers: ["a", "b", "c"].map(node).into(),
         handshake_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(5),
         keep_alive: Duration::from_secs(1),
@@ -171,11 +171,25 @@ async fn a_certificate_without_a_spiffe_name_is_refused() {
 }
 
 #[tokio::test]
-async fn a_node_of_the_mesh_that_is_no_peer_is_refused() {
+async fn a_node_of_the_mesh_that_nobody_configured_is_greeted() {
     let authority = authority();
-    let identity = authority.issue(node("stranger")).unwrap();
-    let refused = check_refused(&authority, params(&authority, identity), "stranger").await;
-    assert!(matches!(refused, NetError::Connection(_)), "{refused:?}");
+    let [a, newcomer] = ["a", "newcomer"].map(|it| endpoint(&authority, it));
+    let dialed = newcomer.dial(node("a"), a.local_addr().unwrap()).await.unwrap();
+    assert_eq!(dialed.link.remote_address(), a.local_addr().unwrap());
+    assert_eq!(a.accept().await.unwrap().greeting, greeting("newcomer"));
+}
+
+#[tokio::test]
+async fn datagrams_pass_both_ways_and_one_that_is_too_long_is_lost() {
+    let (_a, _b, dialed, accepted) = linked(&authority()).await;
+    let longest = Bytes::from(vec![7; wire::datagram::MAX_DATAGRAM]);
+    dialed.link.send_datagram(Bytes::from(vec![1; 60_000]));
+    dialed.link.send_datagram(longest.clone());
+    assert_eq!(accepted.link.next_datagram().await, Some(longest.clone()));
+    accepted.link.send_datagram(longest.clone());
+    assert_eq!(dialed.link.next_datagram().await, Some(longest));
+    accepted.link.close(CloseReason::Done);
+    assert_eq!(dialed.link.next_datagram().await, None);
 }
 
 #[tokio::test]
