@@ -118,6 +118,8 @@ pub(super) fn mesh() -> mesh::Params {
             frames_per_second: 200,
             bytes_per_second: 4_000_000,
             records_per_second: 30_000,
+            datagrams_per_second: 200,
+            datagram_bytes_per_second: 200_000,
         },
         health: health::Params {
             ttl: Duration::from_secs(90),

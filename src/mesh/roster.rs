@@ -9,6 +9,7 @@ use super::Identity;
 use super::LinkId;
 use super::Membership;
 use super::Mesh;
+use super::Meters;
 use super::Output;
 use super::members;
 use super::peer::{Peer, State};
@@ -21,6 +22,10 @@ impl Mesh {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         if peer.up().is_none_or(|it| it.link != link) {
             return;
+        }
+        let meters = peer.meters.get_or_insert_with(|| Meters::new(now, self.params.limits));
+        if let Err(fault) = meters.take_datagram(now, bytes.len()) {
+            return self.quarantine(now, node, fault);
         }
         match self.members.handle_datagram(now, node, bytes) {
             Ok(()) => peer.counts.n_datagrams += 1,

@@ -23,6 +23,8 @@ fn params() -> Params {
             frames_per_second: 100,
             bytes_per_second: 4_000_000,
             records_per_second: 20_000,
+            datagrams_per_second: 100,
+            datagram_bytes_per_second: 10_000,
         },
         health: health::Params {
             ttl: ms(90_000),
@@ -72,12 +74,13 @@ fn outputs(mesh: &mut Mesh) -> Vec<Output> {
 }
 
 fn datagrams(mesh: &mut Mesh) -> Vec<(NodeId, Bytes)> {
-    let all = std::iter::from_fn(|| mesh.poll_output());
-    all.filter_map(|it| match it {
-        Output::Datagram { peer, bytes } => Some((peer, bytes)),
-        _ => None,
-    })
-    .collect()
+    let mut found = Vec::new();
+    while let Some(output) = mesh.poll_output() {
+        if let Output::Datagram { peer, bytes } = output {
+            found.push((peer, bytes));
+        }
+    }
+    found
 }
 
 /// Links `a` to `b` and takes what that causes off its hands.
@@ -265,6 +268,20 @@ fn a_peer_that_breaks_a_limit_is_put_aside_for_a_while() {
 }
 
 #[test]
+fn a_peer_that_floods_with_datagrams_is_put_aside() {
+    for (n, size, fault) in [(401, 0, Fault::Datagrams), (40, 1100, Fault::DatagramBytes)] {
+        let now = clock::now();
+        let mut mesh = linked(now);
+        for _ in 0..n {
+            mesh.handle_datagram(now, node("b"), LinkId(1), &Bytes::from(vec![0; size]));
+        }
+        let row = *mesh.peers().row(node("b")).unwrap();
+        assert_eq!((row.standing, row.fault), (Standing::Quarantined, Some(fault)));
+        assert!(row.counts.n_dropped >= n - 4);
+    }
+}
+
+#[test]
 fn garbage_on_a_link_puts_its_peer_aside() {
     let now = clock::now();
     let mut mesh = linked(now);
@@ -329,12 +346,10 @@ fn a_member_is_learned_through_a_seed_and_may_make_room_when_it_is_gone() {
             z.handle_datagram(now, node("a"), LinkId(1), &bytes);
         }
         while let Some(output) = z.poll_output() {
-            match output {
-                Output::Datagram { bytes, .. } => {
-                    a.handle_datagram(now, node("z"), LinkId(1), &bytes);
-                }
-                other => caused.push(other),
+            if let Output::Datagram { bytes, .. } = &output {
+                a.handle_datagram(now, node("z"), LinkId(1), bytes);
             }
+            caused.push(output);
         }
         if caused.contains(&Output::Learned { peer: node("x"), at: Some(at) }) {
             break;

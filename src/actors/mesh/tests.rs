@@ -47,6 +47,8 @@ fn params() -> Params {
             frames_per_second: 200,
             bytes_per_second: 4_000_000,
             records_per_second: 30_000,
+            datagrams_per_second: 200,
+            datagram_bytes_per_second: 200_000,
         },
         health: health::Params {
             ttl: ms(2000),
