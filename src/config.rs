@@ -157,6 +157,8 @@ pub struct MeshConfig {
     pub cert: PathBuf,
     /// This node's key.
     pub key: PathBuf,
+    /// The directory for what has to survive a restart.
+    pub data: Option<PathBuf>,
     /// Where other nodes may dial this one; `None` when it can only dial them.
     pub advertised: Option<SocketAddr>,
     /// Where each peer is.

@@ -7,11 +7,13 @@
 //! drains [`Mesh::poll_output`] before the next input.
 
 pub mod backoff;
+mod budget;
 pub mod election;
 mod greeting;
 pub mod limits;
 mod members;
 mod peer;
+mod push;
 mod roster;
 mod timers;
 mod translate;
@@ -22,6 +24,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use self::budget::Budget;
 pub use self::greeting::{BadGreeting, Greeting};
 pub use self::limits::Fault;
 use self::limits::Meters;
@@ -34,6 +37,7 @@ use self::peer::{Peer, State, Up};
 use bytes::Bytes;
 
 use crate::health;
+use crate::health::Change;
 use crate::health::HealthStore;
 use crate::health::MemoryStore;
 use crate::health::Observation;
@@ -57,6 +61,11 @@ pub struct Params {
     pub push_interval: Duration,
     /// The most frames of [`MAX_RECORDS`] records for one peer in one push.
     pub frames_per_push: u32,
+    /// What all peers together are sent a second, in bytes, heads of packets included. Records
+    /// that change no decision soon wait for their part of it; twice as much from 299 links on.
+    pub bytes_per_second: u32,
+    /// How often a peer is told what it should hold of this node's records.
+    pub digest_interval: Duration,
     /// How often a peer is pinged.
     pub ping_interval: Duration,
     /// How long a peer may say nothing before its link counts as lost.
@@ -148,6 +157,7 @@ pub struct Mesh {
     local: Greeting,
     peers: BTreeMap<NodeId, Peer>,
     members: Members,
+    budget: Budget,
     store: MemoryStore,
     outbox: Outbox,
     outputs: VecDeque<Output>,
@@ -169,6 +179,7 @@ impl Mesh {
     ) -> Self {
         assert!(params.push_interval > Duration::ZERO, "a push takes its time");
         assert!(params.ping_interval * 2 <= params.silence, "two pings fit into a silence");
+        assert!(params.health.refresh * 3 <= params.health.ttl, "three refreshes fit into a life");
         assert!(params.frames_per_push > 0, "a push sends something");
         let eager = u64::from(params.frames_per_push) * MAX_RECORDS as u64 * 1000
             / (params.push_interval.as_millis() as u64).max(1);
@@ -183,6 +194,7 @@ impl Mesh {
             local,
             peers: others.map(|node| (node, Peer::new(true))).collect(),
             members: Members::new(now, identity, seed, members_max),
+            budget: Budget::new(now, params.bytes_per_second),
             store: MemoryStore::new(params.health.clone()),
             outbox: Outbox::new(params.health.clone()),
             outputs: VecDeque::new(),
@@ -222,7 +234,7 @@ impl Mesh {
             self.outputs.push_back(Output::PeerUp(node));
         }
         if self.draining {
-            self.outputs.push_back(Output::Send { peer: node, message: Message::Draining });
+            self.send(node, Message::Draining);
         }
         self.announce(now, node);
     }
@@ -269,8 +281,7 @@ impl Mesh {
         match frame.message {
             Message::Delta(delta) => self.take_delta(now, node, &delta),
             Message::Ping(ping) => {
-                let message = Message::Pong(PongV1 { nonce: ping.nonce });
-                self.outputs.push_back(Output::Send { peer: node, message });
+                self.send(node, Message::Pong(PongV1 { nonce: ping.nonce }));
             }
             Message::Pong(pong) => up.note_pong(now, pong.nonce),
             Message::Draining => up.draining = true,
@@ -278,6 +289,8 @@ impl Mesh {
                 self.outputs.push_back(Output::Close(node));
                 self.handle_link_down(now, node, link, LinkEnd::Closed);
             }
+            Message::Digest(digest) => self.take_digest(now, node, &digest),
+            Message::Pull(pull) => self.take_pull(now, node, &pull),
             Message::Unknown { .. } => peer.counts.n_unknown += 1,
             Message::Hello(_) | Message::HelloAck(_) => {
                 self.quarantine(now, node, Fault::OutOfPlace);
@@ -287,14 +300,16 @@ impl Mesh {
 
     /// Takes an observation of this node's own, to tell the peers.
     pub fn handle_observation(&mut self, now: Instant, observation: Observation) {
-        self.outbox.record(now, observation);
+        if self.outbox.record(now, observation) == Change::Much {
+            self.urge(now);
+        }
     }
 
     /// Takes back a message the peer's link had no room for.
     pub fn handle_unsent(&mut self, node: NodeId, message: &Message) {
         let Some(up) = self.peers.get_mut(&node).and_then(Peer::up) else { return };
         if let Message::Delta(delta) = message {
-            up.sent = up.sent.min(delta.first_version.saturating_sub(1));
+            up.sent.rewind(delta.first_version);
         }
     }
 
@@ -306,10 +321,9 @@ impl Mesh {
     /// Tells every peer, also those to come, that this node takes no new work.
     pub fn handle_drain(&mut self) {
         self.draining = true;
-        for (&peer, state) in &mut self.peers {
-            if state.up().is_some() {
-                self.outputs.push_back(Output::Send { peer, message: Message::Draining });
-            }
+        let up: Vec<NodeId> = self.links().collect();
+        for peer in up {
+            self.send(peer, Message::Draining);
         }
     }
 
@@ -330,7 +344,13 @@ impl Mesh {
             peer.row(node, self.store.n_records(node), member)
         };
         let rows = self.peers.iter().map(row).collect();
-        Peers { rows, n_restarts: 0, n_dropped: self.outbox.n_dropped() }
+        Peers {
+            local: Some(self.local.node),
+            rows,
+            n_restarts: 0,
+            n_dropped: self.outbox.n_dropped(),
+            n_sent_bytes: self.budget.n_spent(),
+        }
     }
 
     fn take_delta(&mut self, now: Instant, node: NodeId, delta: &DeltaV1) {

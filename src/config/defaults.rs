@@ -111,7 +111,10 @@ pub(super) fn mesh() -> mesh::Params {
         push_interval: Duration::from_millis(250),
         frames_per_push: 1,
         ping_interval: Duration::from_secs(1),
-        silence: Duration::from_secs(3),
+        // A peer that froze is noticed within three seconds of its last word.
+        silence: Duration::from_millis(2_500),
+        bytes_per_second: 100_000,
+        digest_interval: Duration::from_secs(7),
         quarantine: Duration::from_secs(60),
         news_interval: Duration::from_millis(100),
         limits: mesh::limits::Params {

@@ -197,6 +197,7 @@ impl Reader {
         };
         Some(MeshConfig {
             listen: mesh.listen,
+            data: mesh.data.as_ref().map(|it| beside.join(it)),
             advertised,
             trust_domain: mesh.trust_domain.clone(),
             ca: path("mesh.ca", &mesh.ca),

@@ -152,10 +152,15 @@ async fn peers(State(admin): State<Admin>) -> axum::Json<Value> {
             "datagrams": row.counts.n_datagrams,
             "datagrams_dropped": row.counts.n_dropped + row.counts.n_forged,
             "quarantines": row.counts.n_quarantines,
+            "pulls": row.counts.n_pulls,
             "fault": row.fault.map(|it| it.to_string()),
         })
     });
-    axum::Json(json!({ "peers": rows.collect::<Vec<_>>(), "restarts": peers.n_restarts }))
+    axum::Json(json!({
+        "peers": rows.collect::<Vec<_>>(),
+        "restarts": peers.n_restarts,
+        "sent_bytes": peers.n_sent_bytes,
+    }))
 }
 
 async fn orchestrators(State(admin): State<Admin>) -> axum::Json<Value> {

@@ -9,6 +9,7 @@ use super::Greeting;
 use super::LinkId;
 use super::Membership;
 use super::limits::Meters;
+use crate::health::Sent;
 use crate::id::NodeId;
 use crate::id::RegionId;
 use crate::unit::Micros;
@@ -67,6 +68,8 @@ pub struct Counts {
     pub n_dropped: u64,
     /// Datagrams dropped because they claimed another sender.
     pub n_forged: u64,
+    /// Times it asked for all records again.
+    pub n_pulls: u64,
     /// Records that were not newer than what was held.
     pub n_older: u64,
     /// Records past their time to live on arrival.
@@ -80,12 +83,16 @@ pub struct Counts {
 /// The peers of this node at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Peers {
+    /// This node; `None` on one without a mesh.
+    pub local: Option<NodeId>,
     /// One row per peer, by name.
     pub rows: Vec<PeerRow>,
     /// How often an actor of a peer died and was restarted.
     pub n_restarts: u64,
     /// Records of our own that made room for others before their time.
     pub n_dropped: u64,
+    /// Bytes sent to all of them, heads of packets included.
+    pub n_sent_bytes: u64,
 }
 
 impl Peers {
@@ -124,8 +131,15 @@ pub(super) struct Up {
     pub(super) draining: bool,
     pub(super) ping_at: Instant,
     pub(super) push_at: Instant,
-    /// The version through which this link was sent our records.
-    pub(super) sent: u64,
+    /// When news that cannot wait for the next push goes out.
+    pub(super) urge_at: Option<Instant>,
+    /// When it last did.
+    pub(super) urged_at: Instant,
+    pub(super) digest_at: Instant,
+    /// When all was last sent again because the digest did not agree.
+    pub(super) pulled_at: Option<Instant>,
+    /// Through which versions this link was sent our records.
+    pub(super) sent: Sent,
     pub(super) silent_at: Instant,
     pings: VecDeque<(u64, Instant)>,
     samples: VecDeque<Micros>,
@@ -190,7 +204,12 @@ impl Up {
             draining: false,
             ping_at: now,
             push_at: now,
-            sent: 0,
+            urge_at: None,
+            urged_at: now,
+            // Not before the first records are through.
+            digest_at: now + silence,
+            pulled_at: None,
+            sent: Sent::default(),
             silent_at: now + silence,
             pings: VecDeque::new(),
             samples: VecDeque::new(),

@@ -61,6 +61,7 @@ impl Mesh {
             match output {
                 members::Output::Send { to, datagram: bytes } => {
                     if self.peers.get_mut(&to).and_then(Peer::up).is_some() {
+                        self.budget.spend(bytes.len());
                         self.outputs.push_back(Output::Datagram { peer: to, bytes });
                     }
                 }

@@ -1,3 +1,5 @@
+mod push;
+
 use super::*;
 use crate::clock;
 use crate::unit::Micros;
@@ -17,6 +19,8 @@ fn params() -> Params {
         frames_per_push: 2,
         ping_interval: ms(1000),
         silence: ms(3000),
+        bytes_per_second: 50_000_000,
+        digest_interval: ms(7000),
         quarantine: ms(60_000),
         news_interval: ms(100),
         limits: limits::Params {

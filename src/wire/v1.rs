@@ -84,6 +84,24 @@ pub struct PongV1 {
     pub nonce: u64,
 }
 
+/// The body of a Digest: what the sender has sent over this link of its own records.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct DigestV1 {
+    /// The sender's boot epoch.
+    pub epoch: u64,
+    /// How many records.
+    pub n_records: u32,
+    /// The exclusive or of a number per record, made of its orchestrator and version.
+    pub sum: u64,
+}
+
+/// The body of a Pull: send what the digest counts again.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PullV1 {
+    /// The boot epoch of the digest that did not agree.
+    pub epoch: u64,
+}
+
 /// The body of a Goodbye.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct GoodbyeV1 {

@@ -41,6 +41,8 @@ fn params() -> Params {
         frames_per_push: 1,
         ping_interval: ms(200),
         silence: ms(3000),
+        bytes_per_second: 50_000_000,
+        digest_interval: ms(7000),
         quarantine: ms(60_000),
         news_interval: ms(20),
         limits: limits::Params {
