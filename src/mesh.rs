@@ -165,6 +165,8 @@ pub struct Mesh {
     news_at: Option<Instant>,
     nonce: u64,
     draining: bool,
+    /// Peers with a link, as of the last timeout.
+    n_links: usize,
 }
 
 impl Mesh {
@@ -202,6 +204,7 @@ impl Mesh {
             news_at: None,
             nonce: 0,
             draining: false,
+            n_links: 0,
             params,
         }
     }

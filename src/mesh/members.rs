@@ -100,6 +100,20 @@ impl Members {
         report(self.foca.announce(to, &mut self.host));
     }
 
+    /// Tells a member that it is suspected, so that it can refute that at once. Left to gossip,
+    /// a suspicion could stay for ever once this node had been down itself in between.
+    pub(super) fn warn(&mut self, node: NodeId) {
+        let mut all = self.foca.iter_membership_state();
+        let Some(member) = all.find(|it| it.id().node == node) else { return };
+        match identity::warning(self.foca.identity(), member) {
+            Ok(packet) => {
+                let datagram = datagram::wrap(&packet);
+                self.host.outputs.push_back(Output::Send { to: node, datagram });
+            }
+            Err(error) => tracing::debug!(%error, "a warning of our own cannot be sent"),
+        }
+    }
+
     /// Takes a datagram that came over the link to `from`.
     pub(super) fn handle_datagram(
         &mut self,

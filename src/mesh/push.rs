@@ -65,8 +65,7 @@ impl Mesh {
     fn push_others(&mut self, now: Instant, node: NodeId, n_frames: u32) {
         let version = self.outbox.version();
         let interval = self.params.push_interval;
-        let n_links = self.links().count();
-        let share = self.budget.share(n_links, interval.as_millis() as u64) / RECORD_BYTES;
+        let share = self.budget.share(self.n_links, interval.as_millis() as u64) / RECORD_BYTES;
         let mut share = (share as usize).max(RECORDS_MIN);
         let Some(up) = self.peers.get_mut(&node).and_then(Peer::up) else { return };
         if up.sent.others >= version {
@@ -101,11 +100,17 @@ impl Mesh {
         Some(last)
     }
 
-    /// Tells a peer what it should hold of this node's records.
+    /// Tells a peer what it should hold of this node's records, once it was sent all of them:
+    /// until then it rightly holds an earlier version of some.
     pub(super) fn tell_digest(&mut self, now: Instant, node: NodeId) {
         let epoch = self.local.epoch;
+        let (version, urgent) = (self.outbox.version(), self.outbox.urgent_version());
         let Some(up) = self.peers.get_mut(&node).and_then(Peer::up) else { return };
         if now < up.digest_at {
+            return;
+        }
+        if up.sent.others < version || up.sent.urgent < urgent {
+            up.digest_at = up.push_at.max(now + self.params.push_interval);
             return;
         }
         up.digest_at = now + self.params.digest_interval;

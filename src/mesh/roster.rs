@@ -47,10 +47,14 @@ impl Mesh {
     }
 
     /// Asks again while a link is up and membership does not know it: both were lost, or the
-    /// mesh had fallen in two.
+    /// mesh had fallen in two. One that is suspected is told so, to refute it.
     pub(super) fn announce_again(&mut self, now: Instant, node: NodeId) {
         match self.members.state_of(node) {
-            Some((Membership::Alive | Membership::Suspect, _)) => {}
+            Some((Membership::Alive, _)) => {}
+            Some((Membership::Suspect, _)) => {
+                self.members.warn(node);
+                self.heed_members();
+            }
             Some((Membership::Down, _)) | None => self.announce(now, node),
         }
     }

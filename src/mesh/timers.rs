@@ -15,8 +15,8 @@ use crate::wire::v1::PingV1;
 impl Mesh {
     /// Does what is due: pings, pushes, silences, expiries, news.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let n_links = self.links().count();
-        self.budget.fill(now, n_links);
+        self.n_links = self.links().count();
+        self.budget.fill(now, self.n_links);
         self.outbox.expire(now);
         self.members.handle_timeout(now);
         self.heed_members();

@@ -121,6 +121,18 @@ impl foca::Codec<Identity> for Codec {
     }
 }
 
+/// Returns a packet that tells `member` how it stands. Its sender's incarnation is left at the
+/// first, which never counts against a later one.
+pub(super) fn warning(from: &Identity, member: &Member<Identity>) -> Result<Vec<u8>, BadMember> {
+    let (src, dst) = (*from, *member.id());
+    let header = Header { src, src_incarnation: 0, dst, message: Message::Gossip };
+    let mut packet = Vec::new();
+    foca::Codec::encode_header(&mut Codec, &header, &mut packet)?;
+    packet.put_u16(1);
+    foca::Codec::encode_member(&mut Codec, member, &mut packet)?;
+    Ok(packet)
+}
+
 fn put(bytes: &[u8], mut buf: impl BufMut) -> Result<(), BadMember> {
     if buf.remaining_mut() < bytes.len() {
         return Err(BadMember::Full);

@@ -115,3 +115,21 @@ fn a_crowd_of_invented_members_is_dropped() {
     assert_eq!(a.handle_datagram(now, node("c"), &said("c", 8)), Err(Dropped::Crowd));
     assert_eq!(a.foca.iter_membership_state().len(), 8);
 }
+
+#[test]
+fn a_member_that_is_told_of_a_suspicion_refutes_it() {
+    let mut all: BTreeMap<_, _> = ["a", "b"].iter().map(|it| (node(it), members(it))).collect();
+    let now = clock::now();
+    all.get_mut(&node("b")).unwrap().announce(now, identity("a"));
+    settle(now, &mut all, &[]);
+    let suspect = foca::Member::new(identity("b"), 0, State::Suspect);
+    let Members { foca, host, .. } = all.get_mut(&node("a")).unwrap();
+    // Not passed on, as after its gossip was lost.
+    foca.apply_many([suspect].into_iter(), false, host).unwrap();
+    let of_b = |all: &BTreeMap<NodeId, Members>| all[&node("a")].state_of(node("b")).unwrap().0;
+    run(now, &mut all, &[], 3);
+    assert_eq!(of_b(&all), Membership::Suspect);
+    all.get_mut(&node("a")).unwrap().warn(node("b"));
+    settle(now, &mut all, &[]);
+    assert_eq!(of_b(&all), Membership::Alive);
+}

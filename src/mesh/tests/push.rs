@@ -106,6 +106,20 @@ fn a_peer_that_lost_records_asks_their_origin_for_them() {
     b.handle_frame(at + ms(60_000), node("a"), LinkId(1), framed(Message::Digest(digest)));
     assert_eq!(outputs(&mut b), []);
     assert_eq!(a.peers().row(node("b")).unwrap().counts.n_pulls, 1);
+    // While something newer waits, what b holds is rightly older and no digest is sent.
+    let busy = at + ms(6999);
+    hear(&mut a, busy - ms(2000), Message::Draining);
+    a.handle_timeout(busy - ms(1));
+    outputs(&mut a);
+    a.handle_observation(busy, Observation { in_flight: 3, ..seen(2) });
+    hear(&mut a, busy, Message::Draining);
+    for (wait, records, n_digests) in [(0, vec![], 0), (250, vec![2], 1)] {
+        a.handle_timeout(busy + ms(wait));
+        let told = outputs(&mut a);
+        let digests =
+            told.iter().filter(|it| matches!(it, Output::Send { message: Message::Digest(_), .. }));
+        assert_eq!((orchestrators(&told), digests.count()), (records, n_digests));
+    }
     // Of an earlier life nothing is left to send.
     hear(&mut a, at, Message::Pull(PullV1 { epoch: 0 }));
     assert_eq!(a.peers().row(node("b")).unwrap().counts.n_pulls, 1);
