@@ -36,7 +36,7 @@ struct Found {
 }
 
 /// Plays one mesh: everybody linked, one-way delays up to 150 ms, one check of each row in five
-/// minutes and of each in use in five seconds, of which a twentieth brings news.
+/// minutes and of each in use in five seconds, each of which brings something to tell.
 fn play(size: Size, seed: u64) -> Found {
     let start = portolan::clock::now();
     let mut random = seed | 1;
@@ -75,7 +75,7 @@ fn play(size: Size, seed: u64) -> Found {
                 // At first everything is told within the time to settle.
                 let first = t < size.settle_s * 500;
                 let every = if first { size.settle_s * 500 } else { every };
-                if draw(every / STEP_MS) != 0 || !first && draw(20) != 0 {
+                if draw(every / STEP_MS) != 0 {
                     continue;
                 }
                 mesh.handle_observation(now, observation(orchestrator, in_use, draw(1000)));
