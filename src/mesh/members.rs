@@ -23,6 +23,7 @@ use self::lag::Lag;
 use crate::id::NodeId;
 use crate::wire::WireError;
 use crate::wire::datagram;
+use crate::wire::v1::AskV1;
 
 /// How a member stands with the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub(super) struct Members {
 struct Host {
     now: Instant,
     lag: Lag,
+    /// Whether some member spoke to this node under its latest identity.
+    heard: bool,
     n_timers: u64,
     timers: BTreeMap<(Instant, u64), Timer<Identity>>,
     outputs: VecDeque<Output>,
@@ -87,6 +90,7 @@ impl Members {
         let host = Host {
             now,
             lag: Lag::default(),
+            heard: false,
             n_timers: 0,
             timers: BTreeMap::new(),
             outputs: VecDeque::new(),
@@ -174,7 +178,28 @@ impl Members {
 
     /// Returns the next thing to do; `None` when there is nothing left.
     pub(super) fn poll_output(&mut self) -> Option<Output> {
-        self.host.outputs.pop_front()
+        while let Some(output) = self.host.outputs.pop_front() {
+            if !self.buries_the_living(&output) {
+                return Some(output);
+            }
+        }
+        None
+    }
+
+    /// Whether any member spoke to this node under its latest identity. Until then it has to
+    /// announce itself: others may still write to an earlier one.
+    pub(super) fn is_heard(&self) -> bool {
+        self.host.heard
+    }
+
+    /// Whether a message tells a member that it is down which is not: the protocol sends that
+    /// when a suspicion ran out, also when it was refuted in time, and two members that tell
+    /// each other so take new identities at once and lose sight of one another.
+    fn buries_the_living(&self, output: &Output) -> bool {
+        let Output::Send { to, datagram } = output else { return false };
+        let gossip = datagram::unwrap(datagram).ok().flatten().map(datagram::gossip);
+        matches!(gossip, Some(Ok((it, _))) if it.ask == AskV1::TurnUndead)
+            && self.state_of(*to).is_some_and(|(it, _)| it != Membership::Down)
     }
 
     /// Returns how a member stands; `None` for one nobody spoke of.
@@ -198,9 +223,11 @@ impl Runtime<Identity> for Host {
             }
             Notification::Rename(_, it) => self.outputs.push_back(Output::Changed(it.node)),
             Notification::Rejoin(it) => {
+                self.heard = false;
                 tracing::info!(renewals = it.renewals, "was held for down and is back");
             }
-            Notification::Active | Notification::Idle | Notification::Defunct => {}
+            Notification::Active => self.heard = true,
+            Notification::Idle | Notification::Defunct => self.heard = false,
         }
     }
 

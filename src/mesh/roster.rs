@@ -50,12 +50,12 @@ impl Mesh {
     /// mesh had fallen in two. One that is suspected is told so, to refute it.
     pub(super) fn announce_again(&mut self, now: Instant, node: NodeId) {
         match self.members.state_of(node) {
-            Some((Membership::Alive, _)) => {}
+            Some((Membership::Alive, _)) if self.members.is_heard() => {}
             Some((Membership::Suspect, _)) => {
                 self.members.warn(node);
                 self.heed_members();
             }
-            Some((Membership::Down, _)) | None => self.announce(now, node),
+            Some((Membership::Alive | Membership::Down, _)) | None => self.announce(now, node),
         }
     }
 

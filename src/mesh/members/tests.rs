@@ -1,6 +1,6 @@
 use super::*;
 use crate::clock;
-use crate::wire::v1::{AskV1, GossipV1, MemberIdV1};
+use crate::wire::v1::{GossipV1, MemberIdV1};
 
 fn node(name: &str) -> NodeId {
     name.parse().unwrap()
@@ -132,4 +132,27 @@ fn a_member_that_is_told_of_a_suspicion_refutes_it() {
     all.get_mut(&node("a")).unwrap().warn(node("b"));
     settle(now, &mut all, &[]);
     assert_eq!(of_b(&all), Membership::Alive);
+}
+
+#[test]
+fn a_suspicion_that_was_refuted_in_time_buries_nobody() {
+    let mut all: BTreeMap<_, _> = ["a", "b"].iter().map(|it| (node(it), members(it))).collect();
+    let mut now = clock::now();
+    all.get_mut(&node("b")).unwrap().announce(now, identity("a"));
+    settle(now, &mut all, &[]);
+    // Both lose sight of each other for long enough to suspect, not to be sure.
+    let cut = [node("b")];
+    now = run(now, &mut all, &cut, 4);
+    for (it, other) in [("a", "b"), ("b", "a")] {
+        let members = all.get_mut(&node(it)).unwrap();
+        assert_eq!(members.state_of(node(other)).unwrap().0, Membership::Suspect);
+        members.warn(node(other));
+    }
+    settle(now, &mut all, &[]);
+    run(now, &mut all, &[], 10);
+    for (it, other) in [("a", "b"), ("b", "a")] {
+        let members = &all[&node(it)];
+        assert_eq!(members.state_of(node(other)).unwrap().0, Membership::Alive);
+        assert_eq!((members.foca.identity().renewals, members.is_heard()), (0, true));
+    }
 }
