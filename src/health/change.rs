@@ -21,20 +21,16 @@ pub fn change(before: &Observation, after: &Observation) -> Change {
         return Change::Much;
     }
     let rtt = differ(micros(before.rtt), micros(after.rtt), 20, 1_000);
-    let service = differ(micros(before.service), micros(after.service), 8, 10_000);
+    let service = differ(micros(before.service), micros(after.service), 20, 1_000);
     let capacity = (before.capacity_milli.map(u64::from), after.capacity_milli.map(u64::from));
-    let numbers = [
-        (before.in_flight, after.in_flight, 1),
-        (before.arrivals_milli, after.arrivals_milli, 1_000),
-    ];
-    let load = numbers
-        .iter()
-        .any(|&(b, a, least)| differ(Some(u64::from(b)), Some(u64::from(a)), 4, least));
+    // Who shares an orchestrator in a rush has to know all of it: outcomes too.
+    let in_use = |it: &Observation| it.in_flight > 0 || it.arrivals_milli > 0;
+    let load = (in_use(before) || in_use(after)) && before != after;
     // That it works again, or that failures are forgotten, matters to whoever keeps away.
     let worked = after.successes_milli >= before.successes_milli.saturating_add(FAILED_MILLI);
     let forgotten = after.failures_milli < FAILED_MILLI;
     let healed = before.failures_milli >= FAILED_MILLI && (worked || forgotten);
-    match rtt || service || differ(capacity.0, capacity.1, 8, 500) || load || healed {
+    match rtt || service || differ(capacity.0, capacity.1, 20, 100) || load || healed {
         true => Change::Some,
         false => Change::Little,
     }
@@ -91,27 +87,30 @@ mod tests {
         {
             assert_eq!(change(&before, &after), Change::Much, "{after:?}");
         }
-        let ill = Observation { failures_milli: 5000, ..before };
+        let idle = Observation { in_flight: 0, arrivals_milli: 0, ..before };
+        let ill = Observation { failures_milli: 5000, ..idle };
         assert_eq!(change(&ill, &Observation { failures_milli: 5400, ..ill }), Change::Little);
         assert_eq!(change(&ill, &Observation { failures_milli: 400, ..ill }), Change::Some);
         assert_eq!(change(&ill, &Observation { successes_milli: 1900, ..ill }), Change::Some);
     }
 
     #[test]
-    fn what_moves_within_its_noise_waits_for_the_refresh() {
-        let before = seen();
+    fn what_moves_within_its_noise_waits_for_the_refresh_unless_it_is_in_use() {
+        let used = seen();
+        let after = Observation { successes_milli: 1001, ..used };
+        assert_eq!(change(&used, &after), Change::Some);
+        let before = Observation { in_flight: 0, arrivals_milli: 0, ..used };
         for after in [
             Observation { rtt: Some(Micros(104_000)), ..before },
             Observation { successes_milli: 90_000, ..before },
-            Observation { in_flight: 5, arrivals_milli: 11_000, ..before },
-            Observation { service: Some(Micros(1_100_000)), ..before },
+            Observation { service: Some(Micros(1_040_000)), ..before },
         ] {
             assert_eq!(change(&before, &after), Change::Little, "{after:?}");
         }
         for after in [
             Observation { rtt: Some(Micros(105_000)), ..before },
             Observation { rtt: None, ..before },
-            Observation { in_flight: 6, ..before },
+            Observation { in_flight: 5, ..before },
             Observation { service: Some(Micros(1_200_000)), ..before },
         ] {
             assert_eq!(change(&before, &after), Change::Some, "{after:?}");
