@@ -51,7 +51,7 @@ impl Voices {
     }
 
     /// Whether to avoid the orchestrator at `now`: more than half of those that lately saw it,
-    /// and at least [`QUORUM_MIN`], report nothing but failures, and this node has not seen it
+    /// and at least two, report nothing but failures, and this node has not seen it
     /// succeed since. A failure of this node's own counts as one voice.
     pub fn say_avoid(&self, now: Instant, own: Own) -> bool {
         let lately = |at: Instant| now.saturating_duration_since(at) <= LATELY;
