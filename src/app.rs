@@ -81,7 +81,8 @@ pub async fn start(config: Config) -> Result<App> {
     let mesh = endpoint
         .as_ref()
         .zip(config.mesh.as_ref())
-        .map(|(endpoint, mesh)| peers::mesh_args(&config, mesh, endpoint.clone(), &shared, news));
+        .map(|(endpoint, mesh)| peers::mesh_args(&config, mesh, endpoint.clone(), &shared, news))
+        .transpose()?;
     let named = Arc::new(ArcSwap::from_pointee(configured(&config)));
     let root_args = root_args(&config, &shared, Arc::clone(&named), mesh);
     let (root, root_ended) =

@@ -176,6 +176,10 @@ pub struct MeshConfig {
     pub operator: Option<OperatorPublic>,
     /// Where the CA renews certificates, HOST:PORT.
     pub enrolment: Option<String>,
+    /// The directory for what has to survive a restart.
+    pub data: Option<PathBuf>,
+    /// Where other nodes may dial this one; `None` when it can only dial them.
+    pub advertised: Option<SocketAddr>,
     /// Where each peer is.
     pub addresses: BTreeMap<NodeId, SocketAddr>,
     /// The machine's knobs.

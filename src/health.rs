@@ -4,6 +4,8 @@
 //! decides which of two records is the later. Nothing here is a verdict: whether an
 //! orchestrator is put aside is each node's own affair.
 
+mod change;
+mod observers;
 mod outbox;
 mod store;
 
@@ -13,7 +15,9 @@ use crate::id::NodeId;
 use crate::id::OrchestratorId;
 use crate::unit::Micros;
 
-pub use self::outbox::Outbox;
+pub use self::change::{Change, change};
+pub use self::observers::{Candidate, OBSERVERS, observes};
+pub use self::outbox::{Outbox, Sent};
 pub use self::store::MemoryStore;
 
 /// Bounds and periods of the health plane.
@@ -25,7 +29,8 @@ pub struct Params {
     pub refresh: Duration,
     /// The most orchestrators of one origin; 20,000 is twice the largest network planned for.
     pub max_records: usize,
-    /// The most origins; 64 nodes is what full meshes of links are planned for.
+    /// The most origins; 320 nodes leave room above the 300 that full meshes
+    /// of links are planned for.
     pub max_origins: usize,
     /// How far an origin's version may rise within one delta. 2^32 is half a year at 267
     /// updates a second; what jumps farther is broken and would block its successors.
@@ -135,6 +140,23 @@ pub struct Applied {
     pub n_refused: u32,
 }
 
+/// What two nodes compare to see whether one holds what the other sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digest {
+    /// How many records.
+    pub n_records: u32,
+    /// The exclusive or of a number per record, made of its orchestrator and version.
+    pub sum: u64,
+}
+
+impl Digest {
+    /// Counts a record.
+    pub fn add(&mut self, orchestrator: OrchestratorId, version: u64) {
+        self.n_records = self.n_records.saturating_add(1);
+        self.sum ^= observers::mixed(observers::mixed(orchestrator.0) ^ version);
+    }
+}
+
 /// What is known from other nodes.
 pub trait HealthStore {
     /// Takes records that `origin` itself sent under `epoch`.
@@ -149,6 +171,9 @@ pub trait HealthStore {
 
     /// Returns when the next record expires.
     fn next_expiry(&self) -> Option<Instant>;
+
+    /// Returns what is held of `origin`'s records under `epoch`.
+    fn digest(&self, origin: NodeId, epoch: u64) -> Digest;
 
     /// Returns how many orchestrators `origin` is known to see.
     fn n_records(&self, origin: NodeId) -> usize;

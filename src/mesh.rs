@@ -1,27 +1,43 @@
-//! The mesh of this node: its configured peers, what they see, and what they are told.
+//! The mesh of this node: its peers, what they see, and what they are told.
+//!
+//! Configured peers are seeds. The others are learned from them, dialed and kept for as long as
+//! somebody holds them for a member.
 //!
 //! [`Mesh`] reads no clock and moves no byte. Its shell hands it links, frames and time, then
 //! drains [`Mesh::poll_output`] before the next input.
 
 pub mod backoff;
+mod budget;
 pub mod election;
 mod greeting;
 pub mod limits;
+mod members;
 mod peer;
+mod push;
+mod roster;
 mod timers;
 mod translate;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use self::budget::Budget;
 pub use self::greeting::{BadGreeting, Greeting};
 pub use self::limits::Fault;
 use self::limits::Meters;
+use self::members::Dropped;
+pub use self::members::Identity;
+use self::members::Members;
+pub use self::members::Membership;
 pub use self::peer::{Counts, N_SAMPLES, PeerRow, Peers, Standing};
 use self::peer::{Peer, State, Up};
+use bytes::Bytes;
+
 use crate::health;
+use crate::health::Change;
 use crate::health::HealthStore;
 use crate::health::MemoryStore;
 use crate::health::Observation;
@@ -38,12 +54,18 @@ use crate::wire::v1::PongV1;
 /// Periods and bounds of the mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Params {
-    /// The peers this node links to; itself is left out.
+    /// The peers this node begins with; itself is left out. Through any of them it learns of
+    /// the others.
     pub peers: Vec<NodeId>,
     /// How often a peer is told what changed.
     pub push_interval: Duration,
     /// The most frames of [`MAX_RECORDS`] records for one peer in one push.
     pub frames_per_push: u32,
+    /// What all peers together are sent a second, in bytes, heads of packets included. Records
+    /// that change no decision soon wait for their part of it; twice as much from 299 links on.
+    pub bytes_per_second: u32,
+    /// How often a peer is told what it should hold of this node's records.
+    pub digest_interval: Duration,
     /// How often a peer is pinged.
     pub ping_interval: Duration,
     /// How long a peer may say nothing before its link counts as lost.
@@ -87,6 +109,23 @@ pub enum Output {
         /// The message.
         message: Message,
     },
+    /// Send this over the peer's link as it is, or lose it.
+    Datagram {
+        /// The peer.
+        peer: NodeId,
+        /// What to send; at most [`crate::wire::datagram::MAX_DATAGRAM`] bytes.
+        bytes: Bytes,
+    },
+    /// Keep a link to this member, which may be found at `at` unless the configuration knows
+    /// better; TLS proves who answers there.
+    Learned {
+        /// The member.
+        peer: NodeId,
+        /// Where it says it is; `None` when it can only dial us.
+        at: Option<SocketAddr>,
+    },
+    /// Nobody holds this node for a member any more: let go of it.
+    Forgotten(NodeId),
     /// Other is known of these orchestrators than before; at most [`MAX_NEWS`] at a time.
     Changed(Vec<OrchestratorId>),
     /// A link to the peer counts.
@@ -111,12 +150,14 @@ pub enum Output {
     },
 }
 
-/// Membership as configured, the store and the outbox of one node.
+/// Members, store and outbox of one node.
 #[derive(Debug)]
 pub struct Mesh {
     params: Params,
     local: Greeting,
     peers: BTreeMap<NodeId, Peer>,
+    members: Members,
+    budget: Budget,
     store: MemoryStore,
     outbox: Outbox,
     outputs: VecDeque<Output>,
@@ -124,22 +165,38 @@ pub struct Mesh {
     news_at: Option<Instant>,
     nonce: u64,
     draining: bool,
+    /// Peers with a link, as of the last timeout.
+    n_links: usize,
 }
 
 impl Mesh {
-    /// Returns the mesh of the node that greets as `local`, with every peer down.
-    pub fn new(params: Params, local: Greeting) -> Self {
+    /// Returns the mesh of the node that greets as `local` and answers dials `at`, with every
+    /// peer down. `seed` decides in which order it looks after the members.
+    pub fn new(
+        now: Instant,
+        params: Params,
+        local: Greeting,
+        at: Option<SocketAddr>,
+        seed: u64,
+    ) -> Self {
         assert!(params.push_interval > Duration::ZERO, "a push takes its time");
         assert!(params.ping_interval * 2 <= params.silence, "two pings fit into a silence");
+        assert!(params.health.refresh * 3 <= params.health.ttl, "three refreshes fit into a life");
         assert!(params.frames_per_push > 0, "a push sends something");
         let eager = u64::from(params.frames_per_push) * MAX_RECORDS as u64 * 1000
             / (params.push_interval.as_millis() as u64).max(1);
         let allowed = u64::from(params.limits.records_per_second);
         assert!(eager <= allowed, "a peer as eager as this node stays within the limits");
         let others = params.peers.iter().copied().filter(|&it| it != local.node);
+        let Greeting { node, epoch, .. } = local;
+        let identity = Identity { node, at, epoch, renewals: 0 };
+        // Every member may have records here.
+        let members_max = params.health.max_origins;
         Self {
             local,
-            peers: others.map(|node| (node, Peer::new())).collect(),
+            peers: others.map(|node| (node, Peer::new(true))).collect(),
+            members: Members::new(now, identity, seed, members_max),
+            budget: Budget::new(now, params.bytes_per_second),
             store: MemoryStore::new(params.health.clone()),
             outbox: Outbox::new(params.health.clone()),
             outputs: VecDeque::new(),
@@ -147,16 +204,19 @@ impl Mesh {
             news_at: None,
             nonce: 0,
             draining: false,
+            n_links: 0,
             params,
         }
     }
 
-    /// Whether a link to `node` would be taken: it is configured and not in quarantine.
+    /// Whether a link to `node` would be taken: it is not in quarantine, and there is room for
+    /// it if it is new. That it is a node of this mesh, its certificate has proven.
     pub fn admits(&self, now: Instant, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|peer| match peer.state {
-            State::Quarantined { until } => now >= until,
-            State::Down | State::Up(_) => true,
-        })
+        match self.peers.get(&node).map(|it| &it.state) {
+            Some(State::Quarantined { until }) => now >= *until,
+            Some(State::Down | State::Up(_)) => true,
+            None => node != self.local.node && self.peers.len() < self.params.health.max_origins,
+        }
     }
 
     /// Takes a link whose greetings were exchanged. It replaces an earlier one to the same
@@ -167,7 +227,7 @@ impl Mesh {
             self.outputs.push_back(Output::Close(node));
             return;
         }
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let peer = self.peers.entry(node).or_insert_with(|| Peer::new(false));
         let was_up = peer.up().is_some();
         peer.meters.get_or_insert_with(|| Meters::new(now, self.params.limits));
         let silence = self.params.silence;
@@ -177,8 +237,9 @@ impl Mesh {
             self.outputs.push_back(Output::PeerUp(node));
         }
         if self.draining {
-            self.outputs.push_back(Output::Send { peer: node, message: Message::Draining });
+            self.send(node, Message::Draining);
         }
+        self.announce(now, node);
     }
 
     /// Takes the end of a link; one that was replaced ends without effect.
@@ -223,8 +284,7 @@ impl Mesh {
         match frame.message {
             Message::Delta(delta) => self.take_delta(now, node, &delta),
             Message::Ping(ping) => {
-                let message = Message::Pong(PongV1 { nonce: ping.nonce });
-                self.outputs.push_back(Output::Send { peer: node, message });
+                self.send(node, Message::Pong(PongV1 { nonce: ping.nonce }));
             }
             Message::Pong(pong) => up.note_pong(now, pong.nonce),
             Message::Draining => up.draining = true,
@@ -232,6 +292,8 @@ impl Mesh {
                 self.outputs.push_back(Output::Close(node));
                 self.handle_link_down(now, node, link, LinkEnd::Closed);
             }
+            Message::Digest(digest) => self.take_digest(now, node, &digest),
+            Message::Pull(pull) => self.take_pull(now, node, &pull),
             Message::Unknown { .. } => peer.counts.n_unknown += 1,
             Message::Hello(_) | Message::HelloAck(_) => {
                 self.quarantine(now, node, Fault::OutOfPlace);
@@ -241,14 +303,16 @@ impl Mesh {
 
     /// Takes an observation of this node's own, to tell the peers.
     pub fn handle_observation(&mut self, now: Instant, observation: Observation) {
-        self.outbox.record(now, observation);
+        if self.outbox.record(now, observation) == Change::Much {
+            self.urge(now);
+        }
     }
 
     /// Takes back a message the peer's link had no room for.
     pub fn handle_unsent(&mut self, node: NodeId, message: &Message) {
         let Some(up) = self.peers.get_mut(&node).and_then(Peer::up) else { return };
         if let Message::Delta(delta) = message {
-            up.sent = up.sent.min(delta.first_version.saturating_sub(1));
+            up.sent.rewind(delta.first_version);
         }
     }
 
@@ -260,10 +324,9 @@ impl Mesh {
     /// Tells every peer, also those to come, that this node takes no new work.
     pub fn handle_drain(&mut self) {
         self.draining = true;
-        for (&peer, state) in &mut self.peers {
-            if state.up().is_some() {
-                self.outputs.push_back(Output::Send { peer, message: Message::Draining });
-            }
+        let up: Vec<NodeId> = self.links().collect();
+        for peer in up {
+            self.send(peer, Message::Draining);
         }
     }
 
@@ -279,9 +342,18 @@ impl Mesh {
 
     /// Returns the peers as they stand.
     pub fn peers(&self) -> Peers {
-        let row = |(&node, peer): (&NodeId, &Peer)| peer.row(node, self.store.n_records(node));
+        let row = |(&node, peer): (&NodeId, &Peer)| {
+            let member = self.members.state_of(node);
+            peer.row(node, self.store.n_records(node), member)
+        };
         let rows = self.peers.iter().map(row).collect();
-        Peers { rows, n_restarts: 0, n_dropped: self.outbox.n_dropped() }
+        Peers {
+            local: Some(self.local.node),
+            rows,
+            n_restarts: 0,
+            n_dropped: self.outbox.n_dropped(),
+            n_sent_bytes: self.budget.n_spent(),
+        }
     }
 
     fn take_delta(&mut self, now: Instant, node: NodeId, delta: &DeltaV1) {

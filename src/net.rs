@@ -9,7 +9,6 @@ mod live;
 pub mod rtt;
 pub mod tls;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::net::UdpSocket;
@@ -57,8 +56,6 @@ pub struct Params {
     pub trust: Trust,
     /// The certificates that are of use no longer.
     pub revoked: Revoked,
-    /// The nodes whose dials are answered.
-    pub peers: BTreeSet<NodeId>,
     /// How long a peer may take from its first packet to its greeting.
     pub handshake_timeout: Duration,
     /// How long a connection may be silent before QUIC gives it up.
@@ -117,9 +114,6 @@ pub enum NetError {
     /// The mesh of an endpoint stays the same.
     #[error("the trust domain of a node that runs cannot change; restart it")]
     OtherDomain,
-    /// The peer is a node of this mesh, but not configured here.
-    #[error("{0} is not a peer of this node; add a [[peer]] for it")]
-    Stranger(NodeId),
     /// The peer's greeting is not acceptable.
     #[error(transparent)]
     Greeting(#[from] BadGreeting),
@@ -152,7 +146,6 @@ struct Shared {
 #[derive(Debug)]
 struct Door {
     trust_domain: String,
-    peers: BTreeSet<NodeId>,
     handshake_timeout: Duration,
     outbound_max: usize,
     greeting: ArcSwap<Greeting>,
@@ -195,7 +188,6 @@ impl Endpoint {
         .map_err(|source| NetError::Bind { listen: params.listen, source })?;
         let door = Arc::new(Door {
             trust_domain: params.trust.trust_domain,
-            peers: params.peers,
             handshake_timeout: params.handshake_timeout,
             outbound_max: params.outbound_max,
             greeting: ArcSwap::from_pointee(greeting),
@@ -380,8 +372,8 @@ fn transport(params: &Params) -> Result<TransportConfig, NetError> {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(LINK_WINDOW))
         .send_window(u64::from(LINK_WINDOW))
-        // Nobody reads datagrams: none are taken in.
-        .datagram_receive_buffer_size(None);
+        .datagram_receive_buffer_size(Some(DATAGRAM_WINDOW))
+        .datagram_send_buffer_size(DATAGRAM_WINDOW);
     Ok(transport)
 }
 
@@ -401,6 +393,9 @@ const MAX_UNI_STREAMS: u32 = 16;
 
 /// The most unread bytes of one stream: two of the longest frames.
 const STREAM_WINDOW: u32 = 512 * 1024;
+
+/// The most bytes of datagrams waiting in either direction of one link; the oldest make room.
+const DATAGRAM_WINDOW: usize = 64 * 1024;
 
 /// The most unread bytes of one link.
 const LINK_WINDOW: u32 = 2 * 1024 * 1024;

@@ -6,6 +6,7 @@
 
 pub mod evidence;
 pub mod offer;
+pub mod quorum;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use crate::livepeer::proto::OrchestratorInfo;
 use crate::livepeer::runner;
 use crate::orchestrator::evidence::{RoundTrips, Tally, Told};
 use crate::orchestrator::offer::Offers;
+use crate::orchestrator::quorum::{Own, Voices};
 use crate::suspension::{self, Suspension};
 use crate::unit::{Country, Micros};
 use crate::uri::ServiceUri;
@@ -106,6 +108,11 @@ pub struct Orchestrator {
     round_trips: RoundTrips,
     tally: Tally,
     told: Vec<Told>,
+    voices: Voices,
+    own: Own,
+    /// Whether most of its observers report nothing but failures, and nothing here says
+    /// otherwise.
+    avoided: bool,
     offers: Offers,
     version: Arc<str>,
     instances: Vec<ServiceUri>,
@@ -139,6 +146,9 @@ impl Orchestrator {
             round_trips: RoundTrips::default(),
             tally: Tally::new(now),
             told: Vec::new(),
+            voices: Voices::default(),
+            own: Own::default(),
+            avoided: false,
             offers: Offers::new(params.offers),
             version: "".into(),
             instances: Vec::new(),
@@ -177,6 +187,7 @@ impl Orchestrator {
         let was = self.suspension.verdict();
         self.suspension.handle_check(now, end.is_ok());
         self.tally.count(now, u32::from(end.is_ok()), u32::from(end.is_err()));
+        self.note_own(now, u32::from(end.is_ok()), u32::from(end.is_err()));
         self.note_recovery(now, was);
         self.changed = true;
         match end {
@@ -223,6 +234,7 @@ impl Orchestrator {
         self.tally.arrive(now, drained.started);
         self.offers.take_outcomes(drained, self.gauge.in_flight());
         self.refused_ever = drained.refused.ever;
+        self.note_own(now, drained.successes, drained.failures);
         self.note_recovery(now, was);
         if drained.failures > 0 {
             self.doubt_now(now);
@@ -242,7 +254,9 @@ impl Orchestrator {
             let worst = told.iter().max_by_key(|it| it.observation.failures_milli);
             self.warned_by = worst.map(|it| it.node).or(self.warned_by);
         }
+        self.voices.hear(&told);
         self.told = told;
+        self.weigh_voices(now);
         self.changed = true;
     }
 
@@ -256,6 +270,7 @@ impl Orchestrator {
     pub fn handle_timeout(&mut self, now: Instant) {
         let was = self.suspension.verdict();
         self.suspension.handle_timeout(now);
+        self.weigh_voices(now);
         self.note_recovery(now, was);
         // The way back begins with a look, whatever the schedule says.
         let is = self.suspension.verdict();
@@ -272,7 +287,8 @@ impl Orchestrator {
     /// Returns when [`Self::handle_timeout`] next has something to do.
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let ramp = self.recovered_at.map(|_at| now + RAMP_STEP);
-        self.suspension.next_timeout().into_iter().chain(ramp).min()
+        let voices = self.voices.next_change(now).filter(|_| self.avoided);
+        self.suspension.next_timeout().into_iter().chain(ramp).chain(voices).min()
     }
 
     /// Returns the next thing to do, until there is none.
@@ -361,9 +377,27 @@ impl Orchestrator {
             _ if self.draining => Standing::Draining,
             suspension::Verdict::Suspended => Standing::Suspended,
             suspension::Verdict::Probation => Standing::Probation,
+            suspension::Verdict::InUse if self.avoided => Standing::Suspended,
             suspension::Verdict::InUse if self.heard_at.is_none() => Standing::Unknown,
             suspension::Verdict::InUse => Standing::Ready,
         }
+    }
+
+    /// Notes what this node saw itself; failures and successes of one report are taken for
+    /// failures, since their order is unknown.
+    fn note_own(&mut self, now: Instant, successes: u32, failures: u32) {
+        match (successes, failures) {
+            (0, 0) => return,
+            (_, 0) => self.own.succeeded_at = Some(now),
+            (_, _) => self.own.failed_at = Some(now),
+        }
+        self.weigh_voices(now);
+    }
+
+    fn weigh_voices(&mut self, now: Instant) {
+        let avoided = self.voices.say_avoid(now, self.own);
+        self.changed |= avoided != self.avoided;
+        self.avoided = avoided;
     }
 
     fn note_recovery(&mut self, now: Instant, was: suspension::Verdict) {

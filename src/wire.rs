@@ -7,6 +7,7 @@
 //! A type or version this node does not know is skipped by its length and reported as
 //! [`Message::Unknown`], so that a newer peer may speak to an older one.
 
+pub mod datagram;
 mod reader;
 pub mod v1;
 
@@ -14,7 +15,7 @@ use bincode::config::{Configuration, Limit, standard};
 use bytes::{BufMut, Bytes, BytesMut};
 
 pub use self::reader::{Frame, FrameReader};
-use self::v1::{DeltaV1, GoodbyeV1, HelloAckV1, HelloV1, PingV1, PongV1};
+use self::v1::{DeltaV1, DigestV1, GoodbyeV1, HelloAckV1, HelloV1, PingV1, PongV1, PullV1};
 
 /// What one frame says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,10 @@ pub enum Message {
     Draining,
     /// The sender closes the link by intent.
     Goodbye(GoodbyeV1),
+    /// What the receiver should hold of the sender's records.
+    Digest(DigestV1),
+    /// It does not: send them again.
+    Pull(PullV1),
     /// A frame of a type or version unknown here; its body was skipped.
     Unknown {
         /// The frame's type.
@@ -92,6 +97,8 @@ pub fn encode(message: &Message) -> Result<Bytes, WireError> {
         Message::Pong(it) => (kind::PONG, bytes_of(it)),
         Message::Draining => (kind::DRAINING, Ok(Vec::new())),
         Message::Goodbye(it) => (kind::GOODBYE, bytes_of(it)),
+        Message::Digest(it) => (kind::DIGEST, bytes_of(it)),
+        Message::Pull(it) => (kind::PULL, bytes_of(it)),
         Message::Unknown { .. } => return Err(WireError::Unsendable),
     };
     let body = body.map_err(|_encoder| WireError::BadBody(kind))?;
@@ -119,19 +126,21 @@ fn decode(kind: u16, body: &[u8]) -> Result<Message, WireError> {
         kind::DRAINING if body.is_empty() => Message::Draining,
         kind::DRAINING => return Err(WireError::Trailing { kind, extra: body.len() }),
         kind::GOODBYE => Message::Goodbye(control(kind, body)?),
+        kind::DIGEST => Message::Digest(control(kind, body)?),
+        kind::PULL => Message::Pull(control(kind, body)?),
         _ => Message::Unknown { kind, version: VERSION },
     };
     Ok(message)
 }
 
 fn is_known(kind: u16, version: u16) -> bool {
-    version == VERSION && (kind::HELLO..=kind::GOODBYE).contains(&kind)
+    version == VERSION && (kind::HELLO..=kind::PULL).contains(&kind)
 }
 
 /// The greatest length a frame of `kind` may announce. A type from the future may be as long
 /// as the longest of today: it is skipped as it comes and never held.
 fn limit_of(kind: u16) -> usize {
-    if (kind::HELLO..=kind::GOODBYE).contains(&kind) && kind != kind::DELTA {
+    if (kind::HELLO..=kind::PULL).contains(&kind) && kind != kind::DELTA {
         MAX_CONTROL_FRAME
     } else {
         MAX_DELTA_FRAME
@@ -181,6 +190,8 @@ mod kind {
     pub(super) const PONG: u16 = 5;
     pub(super) const DRAINING: u16 = 6;
     pub(super) const GOODBYE: u16 = 7;
+    pub(super) const DIGEST: u16 = 8;
+    pub(super) const PULL: u16 = 9;
 }
 
 /// The version of every frame this node sends, and the only one it reads.

@@ -2,7 +2,7 @@
 //!
 //! Owns a [`Mesh`] and publishes [`Peers`]. Supervised by `root`, which restarts it empty
 //! under a greater epoch: links come back within a second or two, records with them.
-//! Supervises one `peer` per configured node and restarts it after a moment.
+//! Supervises one `peer` per node it was told of or learned of and restarts it after a moment.
 
 mod children;
 mod turn;
@@ -83,7 +83,10 @@ pub struct Args {
     pub epochs: Arc<AtomicU64>,
     /// The endpoint, bound; nobody else accepts from it.
     pub endpoint: Endpoint,
-    /// Where to dial each peer; one of `params.peers` without an address can only dial us.
+    /// Where others may dial this node; `None` when it can only dial them.
+    pub at: Option<SocketAddr>,
+    /// Where to dial each peer; one without an address is dialed where it says it is, or can
+    /// only dial us.
     pub addresses: BTreeMap<NodeId, SocketAddr>,
     /// How long peers wait between dials.
     pub backoff: backoff::Params,
@@ -99,6 +102,10 @@ pub struct State {
     args: Args,
     mesh: Mesh,
     children: BTreeMap<NodeId, ActorRef<peer::Msg>>,
+    /// Where peers say they are.
+    hints: BTreeMap<NodeId, SocketAddr>,
+    /// Peers learned of whose actors are not started yet.
+    wanted: Vec<NodeId>,
     n_restarts: u64,
     restarts: Restarts,
     alarm: Option<(Instant, AbortHandle)>,
@@ -123,9 +130,11 @@ impl Actor for MeshActor {
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(args.endpoint.clone(), myself.clone()));
         let mut state = State {
-            mesh: Mesh::new(args.params.clone(), greeting),
+            mesh: Mesh::new(clock::now(), args.params.clone(), greeting, args.at, rand::random()),
             args,
             children: BTreeMap::new(),
+            hints: BTreeMap::new(),
+            wanted: Vec::new(),
             n_restarts: 0,
             restarts: Restarts::default(),
             alarm: None,
@@ -147,7 +156,7 @@ impl Actor for MeshActor {
     ) -> Result<(), ActorProcessingErr> {
         let now = clock::now();
         match msg {
-            Msg::Accepted(link, _permit) => state.hand_over(now, link),
+            Msg::Accepted(link, _permit) => state.hand_over(now, link, &myself).await?,
             Msg::Peer(node, news) => state.take(now, node, news),
             Msg::Observed(seen) => {
                 seen.into_iter().for_each(|it| state.mesh.handle_observation(now, it));
@@ -160,6 +169,7 @@ impl Actor for MeshActor {
             Msg::Respawn(node) => state.spawn(node, &myself).await?,
         }
         state.perform(now);
+        state.spawn_wanted(&myself).await?;
         state.set_alarm(now, &myself);
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ractor::Actor;
 use ractor::ActorProcessingErr;
 use ractor::ActorRef;
@@ -52,6 +53,10 @@ pub enum Msg {
     Ended(LinkId, LinkEnd),
     /// Send this over the link.
     Send(Message),
+    /// Send this over the link, or lose it.
+    Datagram(Bytes),
+    /// The node says it is found here.
+    At(SocketAddr),
     /// Close the link and dial again in time.
     Close(CloseReason),
     /// Close the link and dial no sooner than after this.
@@ -75,6 +80,15 @@ pub enum News {
         link: LinkId,
         /// The frame.
         frame: Frame,
+        /// Its place in the mailbox.
+        permit: OwnedSemaphorePermit,
+    },
+    /// A datagram came; those that find no place in the mailbox are lost.
+    Datagram {
+        /// The link.
+        link: LinkId,
+        /// What came.
+        bytes: Bytes,
         /// Its place in the mailbox.
         permit: OwnedSemaphorePermit,
     },
@@ -115,6 +129,7 @@ pub struct State {
     dialing: bool,
     alarm: Option<AbortHandle>,
     permits: Arc<Semaphore>,
+    datagram_permits: Arc<Semaphore>,
     tasks: JoinSet<()>,
 }
 
@@ -135,6 +150,7 @@ impl Actor for Peer {
             dialing: false,
             alarm: None,
             permits: Arc::new(Semaphore::new(MAX_UNREAD)),
+            datagram_permits: Arc::new(Semaphore::new(MAX_UNREAD_DATAGRAMS)),
             tasks: JoinSet::new(),
         };
         state.dial_later(&myself);
@@ -161,6 +177,12 @@ impl Actor for Peer {
             Msg::Accepted(established) => state.take(*established, myself),
             Msg::Ended(link, end) => state.end(link, end, &myself),
             Msg::Send(message) => state.send(message),
+            Msg::Datagram(bytes) => {
+                if let Some((link, _)) = &state.current {
+                    link.send_datagram(bytes);
+                }
+            }
+            Msg::At(at) => state.find_at(at, &myself),
             Msg::Close(reason) => state.close(reason),
             Msg::Hold(duration) => {
                 state.close(CloseReason::Refused);
@@ -178,3 +200,7 @@ impl Drop for State {
         }
     }
 }
+
+/// The most datagrams of one node that wait in the mailbox of the mesh: a burst of one probe
+/// round of a large mesh.
+const MAX_UNREAD_DATAGRAMS: usize = 64;

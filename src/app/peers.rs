@@ -1,10 +1,14 @@
 //! The part of a node that faces its peers: who it is to them, and where it listens.
 
+use std::fs;
+use std::io;
+use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tokio::sync::mpsc;
 
 use crate::actors::{Shared, mesh};
@@ -25,7 +29,6 @@ pub(super) fn endpoint(config: &Config, mesh: &MeshConfig, naming: Naming) -> Re
         identity,
         trust,
         revoked,
-        peers: mesh.params.peers.iter().copied().collect(),
         handshake_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(5),
         keep_alive: Duration::from_secs(1),
@@ -41,14 +44,13 @@ pub(super) fn mesh_args(
     endpoint: Endpoint,
     shared: &Shared,
     news: mpsc::Sender<mesh::PeerNews>,
-) -> mesh::Args {
-    // A boot epoch greater than that of any earlier life of this node.
-    let epoch = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
-    mesh::Args {
+) -> Result<mesh::Args> {
+    Ok(mesh::Args {
         params: mesh.params.clone(),
         greeting: greeting(config),
-        epochs: Arc::new(AtomicU64::new(epoch)),
+        epochs: Arc::new(AtomicU64::new(boot_epoch(mesh.data.as_deref())?)),
         endpoint,
+        at: mesh.advertised,
         addresses: mesh.addresses.clone(),
         backoff: backoff::Params {
             first: Duration::from_millis(250),
@@ -56,5 +58,60 @@ pub(super) fn mesh_args(
         },
         peers: Arc::clone(&shared.peers),
         news,
+    })
+}
+
+/// Returns a boot epoch greater than that of any earlier life of this node: the wall clock's
+/// milliseconds, or, where a data directory remembers a later one, that and some more. Without
+/// the directory a clock set back makes the others ignore this node until it has caught up.
+fn boot_epoch(data: Option<&Path>) -> Result<u64> {
+    let wall = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
+    let Some(data) = data else { return Ok(wall) };
+    let path = data.join(EPOCH_FILE);
+    let unusable = || {
+        format!("mesh.data: cannot keep {}; give a directory this user may write", path.display())
+    };
+    let last = match fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse::<u64>().with_context(unusable)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(error).with_context(unusable),
+    };
+    let epoch = wall.max(last.saturating_add(EPOCHS_OF_ONE_LIFE));
+    // A crash leaves the old file or the new one, never half of one.
+    let fresh = path.with_extension("new");
+    let written = || {
+        let mut file = fs::File::create(&fresh)?;
+        file.write_all(epoch.to_string().as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&fresh, &path)?;
+        fs::File::open(data)?.sync_all()
+    };
+    written().with_context(unusable)?;
+    Ok(epoch)
+}
+
+/// Where the last boot epoch is kept, in the data directory.
+const EPOCH_FILE: &str = "epoch";
+
+/// The mesh takes an epoch whenever its actor is restarted, far fewer times than this before
+/// the process gives up.
+const EPOCHS_OF_ONE_LIFE: u64 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_epoch_rises_also_when_the_clock_was_set_back() {
+        let data = tempfile::tempdir().unwrap();
+        let first = boot_epoch(Some(data.path())).unwrap();
+        assert!(boot_epoch(Some(data.path())).unwrap() >= first + EPOCHS_OF_ONE_LIFE);
+        let later = first + 1_000_000_000_000;
+        fs::write(data.path().join(EPOCH_FILE), later.to_string()).unwrap();
+        assert_eq!(boot_epoch(Some(data.path())).unwrap(), later + EPOCHS_OF_ONE_LIFE);
+        fs::write(data.path().join(EPOCH_FILE), "x").unwrap();
+        assert!(boot_epoch(Some(data.path())).is_err());
+        assert!(boot_epoch(Some(Path::new("/nowhere"))).is_err());
+        assert!(boot_epoch(None).unwrap() >= first);
     }
 }

@@ -138,6 +138,10 @@ pub struct Listener {
 pub struct Mesh {
     /// UDP address for peers.
     pub listen: SocketAddr,
+    /// Where other nodes dial this one, if that is not where it listens.
+    pub address: Option<SocketAddr>,
+    /// A directory for what has to survive a restart.
+    pub data: Option<PathBuf>,
     /// The mesh's name, such as `mesh.example.org`.
     pub trust_domain: String,
     /// The CA's certificate, PEM.

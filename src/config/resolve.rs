@@ -3,6 +3,7 @@
 mod dns;
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -175,6 +176,7 @@ impl Reader {
             return None;
         };
         let mut params = defaults::mesh();
+        let advertised = self.advertised(mesh);
         let mut addresses = std::collections::BTreeMap::new();
         for (at, peer) in file.peers.iter().enumerate() {
             let key = format!("peer[{at}].node");
@@ -207,6 +209,8 @@ impl Reader {
         }
         Some(MeshConfig {
             listen: mesh.listen,
+            data: mesh.data.as_ref().map(|it| beside.join(it)),
+            advertised,
             trust_domain: mesh.trust_domain.clone(),
             ca,
             cert,
@@ -240,6 +244,18 @@ impl Reader {
             self.complain("mesh.operator", &path.display().to_string(), bad, remedy);
         }
         key.ok()
+    }
+
+    /// Returns where others may dial this node: where it says, or where it listens if that is
+    /// one address and not all of them.
+    fn advertised(&mut self, mesh: &file::Mesh) -> Option<SocketAddr> {
+        if let Some(address) = mesh.address.filter(|it| it.ip().is_unspecified() || it.port() == 0)
+        {
+            let remedy = "give the address and port by which other nodes reach this one";
+            self.complain("mesh.address", &address.to_string(), "nobody can dial this", remedy);
+        }
+        let dialable = |it: &SocketAddr| !it.ip().is_unspecified() && it.port() != 0;
+        mesh.address.or(Some(mesh.listen).filter(dialable))
     }
 
     fn orchestrators(&mut self, listed: &[file::Orchestrator]) -> Vec<Named> {

@@ -47,6 +47,11 @@ fn every_complaint_names_key_value_and_remedy() {
     );
     refused("[limits]\nin_flight = 0\n", &["limits.in_flight", "\"0\"", "at least 1"]);
     refused("[[peer]]\nnode = \"nyc-1\"\n", &["peer", "nyc-1", "[mesh]"]);
+    refused(
+        "[mesh]\nlisten = \"0.0.0.0:7935\"\naddress = \"0.0.0.0:7935\"\ntrust_domain = \"m\"\n\
+         ca = \"ca\"\ncert = \"cert\"\nkey = \"key\"\n",
+        &["mesh.address", "0.0.0.0:7935", "other nodes reach this one"],
+    );
 }
 
 #[test]

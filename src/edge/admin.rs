@@ -141,16 +141,26 @@ async fn peers(State(admin): State<Admin>) -> axum::Json<Value> {
             "node": row.node,
             "region": row.region,
             "standing": format!("{:?}", row.standing).to_lowercase(),
+            "membership": row.membership.map(|it| format!("{it:?}").to_lowercase()),
+            "seed": row.seed,
+            "address": row.at,
             "draining": row.draining,
             "rtt_ms": row.rtt.map(|it| it.as_ms()),
             "heard_ago_ms": row.heard_at.map(|at| now.saturating_duration_since(at).as_millis() as u64),
             "records": row.n_records,
             "frames": row.counts.n_frames,
+            "datagrams": row.counts.n_datagrams,
+            "datagrams_dropped": row.counts.n_dropped + row.counts.n_forged,
             "quarantines": row.counts.n_quarantines,
+            "pulls": row.counts.n_pulls,
             "fault": row.fault.map(|it| it.to_string()),
         })
     });
-    axum::Json(json!({ "peers": rows.collect::<Vec<_>>(), "restarts": peers.n_restarts }))
+    axum::Json(json!({
+        "peers": rows.collect::<Vec<_>>(),
+        "restarts": peers.n_restarts,
+        "sent_bytes": peers.n_sent_bytes,
+    }))
 }
 
 async fn orchestrators(State(admin): State<Admin>) -> axum::Json<Value> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::{Applied, HealthStore, Params, Sighting, Stamped, Versioned};
+use super::{Applied, Digest, HealthStore, Params, Sighting, Stamped, Versioned};
 use crate::id::NodeId;
 use crate::id::OrchestratorId;
 
@@ -176,6 +176,16 @@ impl HealthStore for MemoryStore {
 
     fn next_expiry(&self) -> Option<Instant> {
         self.expiries.first().map(|&(at, _, _)| at)
+    }
+
+    fn digest(&self, origin: NodeId, epoch: u64) -> Digest {
+        let mut digest = Digest::default();
+        if let Some(known) = self.origins.get(&origin).filter(|it| it.epoch == epoch) {
+            for (&orchestrator, record) in &known.records {
+                digest.add(orchestrator, record.version);
+            }
+        }
+        digest
     }
 
     fn n_records(&self, origin: NodeId) -> usize {

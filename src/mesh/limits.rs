@@ -13,6 +13,10 @@ pub struct Params {
     pub bytes_per_second: u32,
     /// Health records.
     pub records_per_second: u32,
+    /// Datagrams.
+    pub datagrams_per_second: u32,
+    /// Bytes of datagrams.
+    pub datagram_bytes_per_second: u32,
 }
 
 /// Why a peer is put aside for a while.
@@ -27,6 +31,12 @@ pub enum Fault {
     /// It sent more records than [`Params::records_per_second`].
     #[error("too many records")]
     Records,
+    /// It sent more datagrams than [`Params::datagrams_per_second`].
+    #[error("too many datagrams")]
+    Datagrams,
+    /// It sent more bytes than [`Params::datagram_bytes_per_second`].
+    #[error("too many bytes in datagrams")]
+    DatagramBytes,
     /// A record holds a value out of its range.
     #[error("a value out of its range")]
     Value,
@@ -44,12 +54,14 @@ pub enum Fault {
     Garbage(WireError),
 }
 
-/// The three meters of one link.
+/// The meters of one peer.
 #[derive(Debug)]
 pub(super) struct Meters {
     frames: Meter,
     bytes: Meter,
     records: Meter,
+    datagrams: Meter,
+    datagram_bytes: Meter,
 }
 
 impl Meters {
@@ -58,6 +70,8 @@ impl Meters {
             frames: Meter::new(now, params.frames_per_second),
             bytes: Meter::new(now, params.bytes_per_second),
             records: Meter::new(now, params.records_per_second),
+            datagrams: Meter::new(now, params.datagrams_per_second),
+            datagram_bytes: Meter::new(now, params.datagram_bytes_per_second),
         }
     }
 
@@ -72,6 +86,12 @@ impl Meters {
         self.bytes.take(now, n_bytes as u64).then_some(()).ok_or(Fault::Bytes)?;
         self.records.take(now, n_records as u64).then_some(()).ok_or(Fault::Records)?;
         Ok(())
+    }
+
+    /// Counts one datagram.
+    pub(super) fn take_datagram(&mut self, now: Instant, n_bytes: usize) -> Result<(), Fault> {
+        self.datagrams.take(now, 1).then_some(()).ok_or(Fault::Datagrams)?;
+        self.datagram_bytes.take(now, n_bytes as u64).then_some(()).ok_or(Fault::DatagramBytes)
     }
 }
 
@@ -131,12 +151,23 @@ mod tests {
     #[test]
     fn each_meter_names_its_fault() {
         let now = clock::now();
-        let params = Params { frames_per_second: 1, bytes_per_second: 100, records_per_second: 10 };
+        let params = Params {
+            frames_per_second: 1,
+            bytes_per_second: 100,
+            records_per_second: 10,
+            datagrams_per_second: 1,
+            datagram_bytes_per_second: 100,
+        };
         let mut meters = Meters::new(now, params);
         assert_eq!(meters.take(now, 401, 0), Err(Fault::Bytes));
         assert_eq!(meters.take(now, 1, 41), Err(Fault::Records));
         assert_eq!(meters.take(now, 1, 1), Ok(()));
         assert_eq!(meters.take(now, 1, 1), Ok(()));
         assert_eq!(meters.take(now, 1, 1), Err(Fault::Frames));
+        assert_eq!(meters.take_datagram(now, 401), Err(Fault::DatagramBytes));
+        assert_eq!(meters.take_datagram(now, 200), Ok(()));
+        assert_eq!(meters.take_datagram(now, 1), Ok(()));
+        assert_eq!(meters.take_datagram(now, 1), Ok(()));
+        assert_eq!(meters.take_datagram(now, 1), Err(Fault::Datagrams));
     }
 }

@@ -1,12 +1,15 @@
 //! What is known of one peer, and the row that shows it.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Fault;
 use super::Greeting;
 use super::LinkId;
+use super::Membership;
 use super::limits::Meters;
+use crate::health::Sent;
 use crate::id::NodeId;
 use crate::id::RegionId;
 use crate::unit::Micros;
@@ -31,6 +34,13 @@ pub struct PeerRow {
     pub region: Option<RegionId>,
     /// How this node stands with it.
     pub standing: Standing,
+    /// How it stands with the members as a whole: a hint, which a link that is up outweighs.
+    /// `None` while nobody spoke of it.
+    pub membership: Option<Membership>,
+    /// Where it says it answers dials.
+    pub at: Option<SocketAddr>,
+    /// The configuration names it.
+    pub seed: bool,
     /// It said that it takes no new work.
     pub draining: bool,
     /// The least round trip of the last [`N_SAMPLES`] pings of this link.
@@ -52,6 +62,14 @@ pub struct Counts {
     pub n_frames: u64,
     /// Frames of a type or version unknown here.
     pub n_unknown: u64,
+    /// Datagrams that were taken.
+    pub n_datagrams: u64,
+    /// Datagrams dropped: unreadable, unknown, or naming more members than there is room for.
+    pub n_dropped: u64,
+    /// Datagrams dropped because they claimed another sender.
+    pub n_forged: u64,
+    /// Times it asked for all records again.
+    pub n_pulls: u64,
     /// Records that were not newer than what was held.
     pub n_older: u64,
     /// Records past their time to live on arrival.
@@ -65,12 +83,16 @@ pub struct Counts {
 /// The peers of this node at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Peers {
-    /// One row per configured peer, by name.
+    /// This node; `None` on one without a mesh.
+    pub local: Option<NodeId>,
+    /// One row per peer, by name.
     pub rows: Vec<PeerRow>,
     /// How often an actor of a peer died and was restarted.
     pub n_restarts: u64,
     /// Records of our own that made room for others before their time.
     pub n_dropped: u64,
+    /// Bytes sent to all of them, heads of packets included.
+    pub n_sent_bytes: u64,
 }
 
 impl Peers {
@@ -83,6 +105,8 @@ impl Peers {
 /// What the machine keeps of one peer.
 #[derive(Debug)]
 pub(super) struct Peer {
+    /// Whether the configuration names it; it is never forgotten then.
+    pub(super) seed: bool,
     pub(super) region: Option<RegionId>,
     pub(super) heard_at: Option<Instant>,
     pub(super) counts: Counts,
@@ -107,16 +131,24 @@ pub(super) struct Up {
     pub(super) draining: bool,
     pub(super) ping_at: Instant,
     pub(super) push_at: Instant,
-    /// The version through which this link was sent our records.
-    pub(super) sent: u64,
+    /// When news that cannot wait for the next push goes out.
+    pub(super) urge_at: Option<Instant>,
+    /// When it last did.
+    pub(super) urged_at: Instant,
+    pub(super) digest_at: Instant,
+    /// When all was last sent again because the digest did not agree.
+    pub(super) pulled_at: Option<Instant>,
+    /// Through which versions this link was sent our records.
+    pub(super) sent: Sent,
     pub(super) silent_at: Instant,
     pings: VecDeque<(u64, Instant)>,
     samples: VecDeque<Micros>,
 }
 
 impl Peer {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(seed: bool) -> Self {
         Self {
+            seed,
             region: None,
             heard_at: None,
             counts: Counts::default(),
@@ -133,7 +165,12 @@ impl Peer {
         }
     }
 
-    pub(super) fn row(&self, node: NodeId, n_records: usize) -> PeerRow {
+    pub(super) fn row(
+        &self,
+        node: NodeId,
+        n_records: usize,
+        member: Option<(Membership, Option<SocketAddr>)>,
+    ) -> PeerRow {
         let up = match &self.state {
             State::Up(up) => Some(up),
             State::Down | State::Quarantined { .. } => None,
@@ -146,6 +183,9 @@ impl Peer {
                 State::Up(_) => Standing::Up,
                 State::Quarantined { .. } => Standing::Quarantined,
             },
+            membership: member.map(|(membership, _)| membership),
+            at: member.and_then(|(_, at)| at),
+            seed: self.seed,
             draining: up.is_some_and(|it| it.draining),
             rtt: up.and_then(|it| it.samples.iter().min().copied()),
             heard_at: self.heard_at,
@@ -164,7 +204,12 @@ impl Up {
             draining: false,
             ping_at: now,
             push_at: now,
-            sent: 0,
+            urge_at: None,
+            urged_at: now,
+            // Not before the first records are through.
+            digest_at: now + silence,
+            pulled_at: None,
+            sent: Sent::default(),
             silent_at: now + silence,
             pings: VecDeque::new(),
             samples: VecDeque::new(),

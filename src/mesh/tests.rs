@@ -1,3 +1,5 @@
+mod push;
+
 use super::*;
 use crate::clock;
 use crate::unit::Micros;
@@ -17,12 +19,16 @@ fn params() -> Params {
         frames_per_push: 2,
         ping_interval: ms(1000),
         silence: ms(3000),
+        bytes_per_second: 50_000_000,
+        digest_interval: ms(7000),
         quarantine: ms(60_000),
         news_interval: ms(100),
         limits: limits::Params {
             frames_per_second: 100,
             bytes_per_second: 4_000_000,
             records_per_second: 20_000,
+            datagrams_per_second: 100,
+            datagram_bytes_per_second: 10_000,
         },
         health: health::Params {
             ttl: ms(90_000),
@@ -57,7 +63,7 @@ fn seen(orchestrator: u64) -> Observation {
 }
 
 fn mesh(name: &str) -> Mesh {
-    Mesh::new(params(), greeting(name))
+    Mesh::new(clock::now(), params(), greeting(name), None, 7)
 }
 
 fn framed(message: Message) -> Frame {
@@ -65,8 +71,20 @@ fn framed(message: Message) -> Frame {
     Frame { message, size }
 }
 
+/// What the mesh asks for, but for datagrams.
 fn outputs(mesh: &mut Mesh) -> Vec<Output> {
-    std::iter::from_fn(|| mesh.poll_output()).collect()
+    let all = std::iter::from_fn(|| mesh.poll_output());
+    all.filter(|it| !matches!(it, Output::Datagram { .. })).collect()
+}
+
+fn datagrams(mesh: &mut Mesh) -> Vec<(NodeId, Bytes)> {
+    let mut found = Vec::new();
+    while let Some(output) = mesh.poll_output() {
+        if let Output::Datagram { peer, bytes } = output {
+            found.push((peer, bytes));
+        }
+    }
+    found
 }
 
 /// Links `a` to `b` and takes what that causes off its hands.
@@ -254,6 +272,20 @@ fn a_peer_that_breaks_a_limit_is_put_aside_for_a_while() {
 }
 
 #[test]
+fn a_peer_that_floods_with_datagrams_is_put_aside() {
+    for (n, size, fault) in [(401, 0, Fault::Datagrams), (40, 1100, Fault::DatagramBytes)] {
+        let now = clock::now();
+        let mut mesh = linked(now);
+        for _ in 0..n {
+            mesh.handle_datagram(now, node("b"), LinkId(1), &Bytes::from(vec![0; size]));
+        }
+        let row = *mesh.peers().row(node("b")).unwrap();
+        assert_eq!((row.standing, row.fault), (Standing::Quarantined, Some(fault)));
+        assert!(row.counts.n_dropped >= n - 4);
+    }
+}
+
+#[test]
 fn garbage_on_a_link_puts_its_peer_aside() {
     let now = clock::now();
     let mut mesh = linked(now);
@@ -264,12 +296,86 @@ fn garbage_on_a_link_puts_its_peer_aside() {
 }
 
 #[test]
-fn a_stranger_is_not_admitted() {
+fn a_node_nobody_configured_is_admitted_while_there_is_room() {
     let now = clock::now();
-    let mut mesh = mesh("a");
-    assert!(!mesh.admits(now, node("x")));
+    let mut params = params();
+    params.health.max_origins = 3;
+    let mut mesh = Mesh::new(now, params, greeting("a"), None, 7);
+    assert!(mesh.admits(now, node("x")) && !mesh.admits(now, node("a")));
     mesh.handle_link_up(now, LinkId(1), &greeting("x"));
-    assert_eq!(outputs(&mut mesh), [Output::Close(node("x"))]);
+    assert_eq!(outputs(&mut mesh), [Output::PeerUp(node("x"))]);
+    let row = *mesh.peers().row(node("x")).unwrap();
+    assert_eq!((row.standing, row.seed, row.membership), (Standing::Up, false, None));
+    assert!(!mesh.admits(now, node("y")) && mesh.admits(now, node("b")));
+    mesh.handle_link_up(now, LinkId(2), &greeting("y"));
+    assert_eq!(outputs(&mut mesh), [Output::Close(node("y"))]);
+}
+
+/// Carries datagrams between two meshes until neither has any.
+fn converse(now: Instant, a: &mut Mesh, b: &mut Mesh) {
+    loop {
+        let (from_a, from_b) = (datagrams(a), datagrams(b));
+        if from_a.is_empty() && from_b.is_empty() {
+            return;
+        }
+        for (_, bytes) in from_a {
+            b.handle_datagram(now, a.local.node, LinkId(1), &bytes);
+        }
+        for (_, bytes) in from_b {
+            a.handle_datagram(now, b.local.node, LinkId(1), &bytes);
+        }
+    }
+}
+
+#[test]
+fn a_member_is_learned_through_a_seed_and_may_make_room_when_it_is_gone() {
+    let now = clock::now();
+    let at: SocketAddr = ([10, 0, 0, 9], 7935).into();
+    let mut params = params();
+    params.peers = vec![node("a")];
+    let mut x = Mesh::new(now, params.clone(), greeting("x"), Some(at), 7);
+    let mut a = mesh("a");
+    a.handle_link_up(now, LinkId(1), &greeting("x"));
+    x.handle_link_up(now, LinkId(1), &greeting("a"));
+    converse(now, &mut a, &mut x);
+    let row = *a.peers().row(node("x")).unwrap();
+    assert_eq!((row.membership, row.at), (Some(Membership::Alive), Some(at)));
+    // A newcomer that knows only a hears of x from it.
+    let mut z = Mesh::new(now, params, greeting("z"), None, 7);
+    z.handle_link_up(now, LinkId(1), &greeting("a"));
+    a.handle_link_up(now, LinkId(1), &greeting("z"));
+    loop {
+        let mut caused = Vec::new();
+        for (_, bytes) in datagrams(&mut a).into_iter().filter(|(to, _)| *to == node("z")) {
+            z.handle_datagram(now, node("a"), LinkId(1), &bytes);
+        }
+        while let Some(output) = z.poll_output() {
+            if let Output::Datagram { bytes, .. } = &output {
+                a.handle_datagram(now, node("z"), LinkId(1), bytes);
+            }
+            caused.push(output);
+        }
+        if caused.contains(&Output::Learned { peer: node("x"), at: Some(at) }) {
+            break;
+        }
+        assert_ne!(z.peers().row(node("a")).unwrap().counts.n_datagrams, 9, "{caused:?}");
+    }
+    assert_eq!(z.peers().row(node("x")).unwrap().standing, Standing::Down);
+}
+
+#[test]
+fn a_datagram_under_anothers_name_is_dropped_and_counted() {
+    let now = clock::now();
+    let mut x = mesh("x");
+    x.handle_link_up(now, LinkId(1), &greeting("a"));
+    let said = datagrams(&mut x)[0].1.clone();
+    let mut a = linked(now);
+    a.handle_datagram(now, node("b"), LinkId(1), &said);
+    a.handle_datagram(now, node("b"), LinkId(2), &said);
+    a.handle_datagram(now, node("c"), LinkId(1), &said);
+    let row = *a.peers().row(node("b")).unwrap();
+    assert_eq!((row.counts.n_forged, row.standing), (1, Standing::Up));
+    assert!(a.peers().row(node("x")).is_none());
 }
 
 #[test]

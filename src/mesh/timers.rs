@@ -7,22 +7,25 @@ use super::MAX_NEWS;
 use super::Mesh;
 use super::Output;
 use super::peer::{Peer, State};
-use super::translate;
 use crate::health::HealthStore;
 use crate::id::NodeId;
-use crate::wire::MAX_RECORDS;
 use crate::wire::Message;
 use crate::wire::v1::PingV1;
 
 impl Mesh {
     /// Does what is due: pings, pushes, silences, expiries, news.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.n_links = self.links().count();
+        self.budget.fill(now, self.n_links);
         self.outbox.expire(now);
+        self.members.handle_timeout(now);
+        self.heed_members();
         let nodes: Vec<NodeId> = self.peers.keys().copied().collect();
         for node in nodes {
             self.end_what_is_over(now, node);
             self.ping(now, node);
             self.push(now, node);
+            self.tell_digest(now, node);
         }
         let expired = self.store.expire(now);
         self.note_changed(now, expired);
@@ -32,16 +35,24 @@ impl Mesh {
     /// Returns when [`Self::handle_timeout`] is due next; `None` while nothing is.
     pub fn next_timeout(&self) -> Option<Instant> {
         let version = self.outbox.version();
+        let urgent = self.outbox.urgent_version();
         let of_peer = |peer: &Peer| match &peer.state {
             State::Down => None,
             State::Quarantined { until } => Some(*until),
             State::Up(up) => {
-                let push = (up.sent < version).then_some(up.push_at);
-                [Some(up.silent_at), Some(up.ping_at), push].into_iter().flatten().min()
+                let behind = up.sent.others < version || up.sent.urgent < urgent;
+                let push = behind.then_some(up.push_at);
+                [Some(up.silent_at), Some(up.ping_at), Some(up.digest_at), push, up.urge_at]
+                    .into_iter()
+                    .flatten()
+                    .min()
             }
         };
         let peers = self.peers.values().filter_map(of_peer).min();
-        [peers, self.store.next_expiry(), self.news_at].into_iter().flatten().min()
+        [peers, self.members.next_timeout(), self.store.next_expiry(), self.news_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn end_what_is_over(&mut self, now: Instant, node: NodeId) {
@@ -68,28 +79,8 @@ impl Mesh {
         up.note_ping(now, self.nonce);
         up.ping_at = now + self.params.ping_interval;
         let message = Message::Ping(PingV1 { nonce: self.nonce });
-        self.outputs.push_back(Output::Send { peer: node, message });
-    }
-
-    fn push(&mut self, now: Instant, node: NodeId) {
-        let version = self.outbox.version();
-        let Some(up) = self.peers.get_mut(&node).and_then(Peer::up) else { return };
-        if now < up.push_at || up.sent >= version {
-            return;
-        }
-        up.push_at = now + self.params.push_interval;
-        for _ in 0..self.params.frames_per_push {
-            let records = self.outbox.take_since(now, up.sent, MAX_RECORDS);
-            if records.is_empty() {
-                // What was newer has been replaced or is past its life.
-                up.sent = version;
-                return;
-            }
-            let delta = translate::delta_of(self.local.epoch, &records);
-            up.sent = records.get(delta.records.len() - 1).map_or(version, |it| it.version);
-            let message = Message::Delta(delta);
-            self.outputs.push_back(Output::Send { peer: node, message });
-        }
+        self.send(node, message);
+        self.announce_again(now, node);
     }
 
     fn tell_news(&mut self, now: Instant) {

@@ -1,9 +1,11 @@
 //! One link: frames in and out over the control stream of one QUIC connection.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use bytes::Bytes;
 use quinn::Connection;
 use quinn::ConnectionError;
 use quinn::RecvStream;
@@ -121,6 +123,26 @@ impl Link {
         self.inner.outbound.try_send(message).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(it) | mpsc::error::TrySendError::Closed(it) => it,
         })
+    }
+
+    /// Sends a datagram, or loses it: one that is too long for the path, that the peer does not
+    /// take, or for which older ones leave no room, is gone.
+    pub fn send_datagram(&self, bytes: Bytes) {
+        let fits = |max| bytes.len() <= max;
+        if self.inner.connection.max_datagram_size().is_some_and(fits) {
+            // A link that ended says so elsewhere.
+            drop(self.inner.connection.send_datagram(bytes));
+        }
+    }
+
+    /// Waits for the next datagram; `None` when the link has ended.
+    pub async fn next_datagram(&self) -> Option<Bytes> {
+        self.inner.connection.read_datagram().await.ok()
+    }
+
+    /// Returns where the peer's packets come from.
+    pub fn remote_address(&self) -> SocketAddr {
+        self.inner.connection.remote_address()
     }
 
     /// Waits for the end of the link.

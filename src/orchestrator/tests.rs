@@ -257,3 +257,38 @@ fn a_runner_at_another_origin_is_not_relayed_to() {
     it.handle_check(now, answer(40, vec![advert(elsewhere)]));
     assert_eq!(row(&mut it, now).offers[0].runner.as_ref().unwrap().path, None);
 }
+
+#[test]
+fn most_of_its_observers_keep_this_node_away_until_it_sees_for_itself() {
+    let (now, mut it) = fresh();
+    it.handle_check(now, answer(10, vec![echo(4, 0)]));
+    let at = |ms| now + Duration::from_millis(ms);
+    let reports = |ms, failures: [u32; 3]| -> Vec<Told> {
+        ["b", "c", "d"].iter().zip(failures).map(|(node, it)| told(node, at(ms), 20, it)).collect()
+    };
+    it.handle_told(at(1), reports(1, [0, 0, 0]));
+    // One node's broken link persuades nobody.
+    it.handle_told(at(100), reports(100, [9, 0, 0]));
+    assert_eq!(row(&mut it, at(100)).standing, Standing::Ready);
+    it.handle_told(at(200), reports(200, [9, 1, 0]));
+    assert_eq!(row(&mut it, at(200)).standing, Standing::Suspended);
+    // What it tells itself stays its own evidence.
+    assert_eq!(it.observation(at(200)).failures_milli, 0);
+    it.handle_check(at(300), answer(10, vec![echo(4, 0)]));
+    assert_eq!(row(&mut it, at(300)).standing, Standing::Ready);
+}
+
+#[test]
+fn a_report_nobody_repeats_is_forgotten_by_itself() {
+    let (now, mut it) = fresh();
+    it.handle_check(now, answer(10, vec![echo(4, 0)]));
+    let at = |ms| now + Duration::from_millis(ms);
+    for (ms, failures) in [(1, 0), (100, 2)] {
+        it.handle_told(at(ms), ["b", "c"].map(|node| told(node, at(ms), 20, failures)).into());
+    }
+    assert_eq!(row(&mut it, at(100)).standing, Standing::Suspended);
+    let over = it.next_timeout(at(100)).unwrap();
+    assert!(over > at(9_000) && over < at(11_000));
+    it.handle_timeout(over);
+    assert_eq!(row(&mut it, over).standing, Standing::Ready);
+}

@@ -85,6 +85,9 @@ fn version_1_keeps_its_bytes() {
     check_golden(Message::Pong(PongV1 { nonce: 9 }), "000000050005000109");
     check_golden(Message::Draining, "0000000400060001");
     check_golden(Message::Goodbye(GoodbyeV1 { reason: 0 }), "000000050007000100");
+    let digest = DigestV1 { epoch: 7, n_records: 300, sum: 0x0123_4567_89ab_cdef };
+    check_golden(Message::Digest(digest), "000000110008000107fb2c01fdefcdab8967452301");
+    check_golden(Message::Pull(PullV1 { epoch: 7 }), "000000050009000107");
 }
 
 #[test]

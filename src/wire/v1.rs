@@ -84,9 +84,111 @@ pub struct PongV1 {
     pub nonce: u64,
 }
 
+/// The body of a Digest: what the sender has sent over this link of its own records.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct DigestV1 {
+    /// The sender's boot epoch.
+    pub epoch: u64,
+    /// How many records.
+    pub n_records: u32,
+    /// The exclusive or of a number per record, made of its orchestrator and version.
+    pub sum: u64,
+}
+
+/// The body of a Pull: send what the digest counts again.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PullV1 {
+    /// The boot epoch of the digest that did not agree.
+    pub epoch: u64,
+}
+
 /// The body of a Goodbye.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct GoodbyeV1 {
     /// Why: 0 the node leaves. Other numbers are free.
     pub reason: u16,
+}
+
+/// One life of a member of the mesh, in a datagram of membership.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct MemberIdV1 {
+    /// Its node name.
+    pub node: String,
+    /// Where it answers dials; none where it cannot be dialed.
+    pub at: Option<AddressV1>,
+    /// Its boot epoch.
+    pub epoch: u64,
+    /// How often it came back within that life after it was declared down.
+    pub renewals: u16,
+}
+
+/// A UDP address: the bytes of the IP address, then the port.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum AddressV1 {
+    /// IPv4.
+    V4([u8; 4], u16),
+    /// IPv6.
+    V6([u8; 16], u16),
+}
+
+/// How a datagram of membership begins.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct GossipV1 {
+    /// The sender; has to be the one of the link's certificate.
+    pub source: MemberIdV1,
+    /// The sender's incarnation: rises when it refutes a suspicion.
+    pub incarnation: u16,
+    /// Whom it is for.
+    pub target: MemberIdV1,
+    /// What it wants.
+    pub ask: AskV1,
+}
+
+/// What a datagram of membership wants; `number` tells probes apart.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum AskV1 {
+    /// Are you there?
+    Ping(u8),
+    /// I am.
+    Ack(u8),
+    /// Ask this member for me.
+    PingFor(MemberIdV1, u8),
+    /// Are you there? That member wants to know.
+    PingFrom(MemberIdV1, u8),
+    /// I am; tell that member.
+    AckFor(MemberIdV1, u8),
+    /// That member is there.
+    AckFrom(MemberIdV1, u8),
+    /// Let me in, and tell me who else there is.
+    Announce,
+    /// These are members.
+    Feed,
+    /// Something changed; no answer is wanted.
+    Gossip,
+    /// What a broadcast would carry; none is sent.
+    Broadcast,
+    /// The sender holds you for down.
+    TurnUndead,
+}
+
+/// What is said of one member.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct MemberV1 {
+    /// Who.
+    pub id: MemberIdV1,
+    /// Its incarnation.
+    pub incarnation: u16,
+    /// How it stands.
+    pub state: StateV1,
+}
+
+/// How a member stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum StateV1 {
+    /// It answers.
+    Alive,
+    /// It did not answer somebody.
+    Suspect,
+    /// It did not refute a suspicion in time.
+    Down,
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use portolan::clock;
 use portolan::directory::{self, Directory, Named, Source};
 use portolan::geo::{Confidence, Place, Point, expected_rtt};
-use portolan::health::{HealthStore, MemoryStore, Outbox, Versioned};
+use portolan::health::{HealthStore, MemoryStore, Outbox, Sent, Versioned};
 use portolan::id::{NodeId, OrchestratorId};
 use portolan::orchestrator::evidence::Told;
 use portolan::orchestrator::{Answer, CheckFailure, Declared, Orchestrator, Output};
@@ -290,7 +290,8 @@ impl Gateway for Node {
     }
 
     fn tell(&mut self, now: u64, peer: usize) -> Vec<Versioned> {
-        let records = self.outbox.take_since(self.at(now), self.sent[peer], usize::MAX);
+        let sent = Sent { urgent: 0, others: self.sent[peer] };
+        let records = self.outbox.others_since(self.at(now), sent, usize::MAX);
         self.sent[peer] = self.outbox.version();
         records
     }

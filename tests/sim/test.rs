@@ -6,6 +6,7 @@ mod algorithm;
 mod baseline;
 mod draws;
 mod gateway;
+mod mesh;
 mod node;
 #[expect(dead_code, reason = "shared with the report, which prints more of it")]
 mod report;

@@ -201,7 +201,7 @@ impl State {
         }
     }
 
-    fn point_of(&self, region: RegionId) -> Option<Point> {
+    pub(super) fn point_of(&self, region: RegionId) -> Option<Point> {
         self.args.regions.get(region).map(|it| it.point)
     }
 

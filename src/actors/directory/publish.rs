@@ -12,9 +12,9 @@ use crate::actors::mesh;
 use crate::actors::orchestrator::Msg as ChildMsg;
 use crate::clock;
 use crate::directory::{Named, Source};
-use crate::health::Observation;
+use crate::health::{Candidate, OBSERVERS, Observation, observes};
 use crate::id::OrchestratorId;
-use crate::mesh::Standing as PeerStanding;
+use crate::mesh::{Membership, PeerRow, Standing as PeerStanding};
 use crate::uri::ServiceUri;
 use crate::view::row::Standing;
 use crate::view::{Row, View};
@@ -33,7 +33,7 @@ impl State {
         self.release();
         self.report(&view);
         self.args.shared.upstream.sweep(now);
-        let observed = std::mem::take(&mut self.observed);
+        let observed = self.worth_telling(&view);
         let mesh = self.args.shared.refs.mesh.load();
         if let (Some(mesh), false) = (mesh.as_ref(), observed.is_empty()) {
             // A mesh that is being restarted hears of it with the next change.
@@ -43,6 +43,39 @@ impl State {
             self.publish(view).await?;
         }
         Ok(())
+    }
+
+    /// Returns what was observed and is this node's to tell: of orchestrators it uses or that
+    /// failed it, and of those it is one of the observers of.
+    fn worth_telling(&mut self, view: &View) -> Vec<Observation> {
+        let mut observed = std::mem::take(&mut self.observed);
+        let peers = self.args.shared.peers.load();
+        let Some(local) = peers.local.filter(|_| peers.rows.len() >= OBSERVERS) else {
+            return observed;
+        };
+        let gone = |row: &PeerRow| {
+            row.standing != PeerStanding::Up && row.membership != Some(Membership::Alive)
+        };
+        let here = (local, Some(view.atlas.points[usize::from(view.atlas.home)]));
+        let others = peers.rows.iter().filter(|row| !gone(row));
+        let others = others.map(|row| (row.node, row.region.and_then(|it| self.point_of(it))));
+        let nodes: Vec<_> = others.chain([here]).collect();
+        observed.retain(|seen| {
+            let used = seen.in_flight > 0 || seen.arrivals_milli > 0 || seen.failures_milli > 0;
+            used || {
+                let row = view.orchestrator(seen.orchestrator);
+                let point = row.and_then(|(_slot, row)| row.point);
+                let candidates: Vec<_> = nodes
+                    .iter()
+                    .map(|&(node, at)| Candidate {
+                        node,
+                        distance_m: at.zip(point).map(|(from, to)| from.distance_m(&to)),
+                    })
+                    .collect();
+                observes(local, seen.orchestrator, &candidates)
+            }
+        });
+        observed
     }
 
     /// Builds the next View off the runtime's workers and swaps it in.

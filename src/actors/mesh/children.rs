@@ -1,5 +1,6 @@
 //! The peers' actors: started, handed the links their nodes dialed, restarted.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use ractor::Actor;
@@ -23,13 +24,13 @@ impl State {
         myself: &ActorRef<Msg>,
     ) -> Result<(), ActorProcessingErr> {
         let local = self.args.greeting.node;
-        if node == local {
+        if node == local || self.children.contains_key(&node) {
             return Ok(());
         }
         let args = peer::Args {
             local,
             node,
-            at: self.args.addresses.get(&node).copied(),
+            at: self.args.addresses.get(&node).or(self.hints.get(&node)).copied(),
             endpoint: self.args.endpoint.clone(),
             backoff: self.args.backoff,
             mesh: myself.clone(),
@@ -60,11 +61,61 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn hand_over(&self, now: Instant, link: Box<Established>) {
+    /// Passes a link that a node dialed to its actor, starting one for a node not seen before.
+    pub(super) async fn hand_over(
+        &mut self,
+        now: Instant,
+        link: Box<Established>,
+        myself: &ActorRef<Msg>,
+    ) -> Result<(), ActorProcessingErr> {
         let node = link.link.peer();
-        match self.children.get(&node).filter(|_| self.mesh.admits(now, node)) {
-            Some(child) => turn::tell(child, peer::Msg::Accepted(link)),
-            None => link.link.close(CloseReason::Refused),
+        let known = self.children.contains_key(&node);
+        let room = known || self.children.len() < self.args.params.health.max_origins;
+        if !room || !self.mesh.admits(now, node) {
+            link.link.close(CloseReason::Refused);
+            return Ok(());
+        }
+        // One socket dials and listens: where it came from is where it may be found again.
+        self.hints.entry(node).or_insert_with(|| link.link.remote_address());
+        self.spawn(node, myself).await?;
+        if let Some(child) = self.children.get(&node) {
+            turn::tell(child, peer::Msg::Accepted(link));
+        }
+        Ok(())
+    }
+
+    /// Notes where a member says it is; its actor dials there unless the configuration knows
+    /// another place.
+    pub(super) fn learn(&mut self, node: NodeId, at: Option<SocketAddr>) {
+        if let Some(at) = at {
+            self.hints.insert(node, at);
+        }
+        match self.children.get(&node) {
+            Some(child) if !self.args.addresses.contains_key(&node) => {
+                if let Some(&at) = self.hints.get(&node) {
+                    turn::tell(child, peer::Msg::At(at));
+                }
+            }
+            Some(_) => {}
+            None => self.wanted.push(node),
+        }
+    }
+
+    pub(super) async fn spawn_wanted(
+        &mut self,
+        myself: &ActorRef<Msg>,
+    ) -> Result<(), ActorProcessingErr> {
+        for node in std::mem::take(&mut self.wanted) {
+            self.spawn(node, myself).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn forget(&mut self, node: NodeId) {
+        self.hints.remove(&node);
+        self.wanted.retain(|it| *it != node);
+        if let Some(child) = self.children.remove(&node) {
+            child.stop(None);
         }
     }
 }

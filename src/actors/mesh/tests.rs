@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::health;
 use crate::mesh::Fault;
+use crate::mesh::Membership;
 use crate::mesh::PeerRow;
 use crate::mesh::Standing;
 use crate::mesh::limits;
@@ -40,12 +41,16 @@ fn params() -> Params {
         frames_per_push: 1,
         ping_interval: ms(200),
         silence: ms(3000),
+        bytes_per_second: 50_000_000,
+        digest_interval: ms(7000),
         quarantine: ms(60_000),
         news_interval: ms(20),
         limits: limits::Params {
             frames_per_second: 200,
             bytes_per_second: 4_000_000,
             records_per_second: 30_000,
+            datagrams_per_second: 200,
+            datagram_bytes_per_second: 200_000,
         },
         health: health::Params {
             ttl: ms(2000),
@@ -83,6 +88,7 @@ async fn start(
         params: params(),
         greeting: greeting(name),
         epochs: Arc::clone(&epochs),
+        at: endpoint.local_addr().ok(),
         endpoint: endpoint.clone(),
         addresses,
         backoff: backoff::Params { first: ms(50), max: ms(400) },
@@ -91,6 +97,20 @@ async fn start(
     };
     let (actor, task) = Actor::spawn(None, MeshActor, args).await.unwrap();
     Node { actor, task, endpoint, epochs, peers, news }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_that_know_only_a_seed_find_each_other() {
+    let authority = Authority::generate("mesh.example").unwrap();
+    let a = start("a", endpoint(&authority, "a"), BTreeMap::new(), Arc::default()).await;
+    let seed = BTreeMap::from([(node("a"), a.endpoint.local_addr().unwrap())]);
+    // Neither is named in anybody's configuration.
+    let d = start("d", endpoint(&authority, "d"), seed.clone(), Arc::default()).await;
+    let e = start("e", endpoint(&authority, "e"), seed, Arc::default()).await;
+    let at = e.endpoint.local_addr().ok();
+    d.until("e", |it| it.standing == Standing::Up && !it.seed && it.at == at).await;
+    e.until("d", |it| it.membership == Some(Membership::Alive)).await;
+    a.until("d", |it| it.membership == Some(Membership::Alive)).await;
 }
 
 async fn mesh_of(authority: &Authority, names: &[&str]) -> Vec<Node> {

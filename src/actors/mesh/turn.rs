@@ -24,6 +24,10 @@ impl State {
                 self.mesh.handle_frame(now, node, link, frame);
                 drop(permit);
             }
+            News::Datagram { link, bytes, permit } => {
+                self.mesh.handle_datagram(now, node, link, &bytes);
+                drop(permit);
+            }
             News::Down { link, end } => self.mesh.handle_link_down(now, node, link, end),
             News::Unsent(message) => self.mesh.handle_unsent(node, &message),
         }
@@ -34,6 +38,13 @@ impl State {
         while let Some(output) = self.mesh.poll_output() {
             match output {
                 Output::Send { peer, message } => self.tell(peer, peer::Msg::Send(message)),
+                Output::Datagram { peer, bytes } => self.tell(peer, peer::Msg::Datagram(bytes)),
+                Output::Learned { peer, at } => self.learn(peer, at),
+                Output::Forgotten(node) => {
+                    turned = true;
+                    tracing::info!(%node, "peer forgotten");
+                    self.forget(node);
+                }
                 Output::Changed(orchestrators) => self.tell_readers(now, orchestrators),
                 Output::PeerUp(node) => {
                     turned = true;

@@ -1,5 +1,6 @@
 //! How a peer comes by its link, keeps one of two, and loses it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::mesh::election;
 use crate::mesh::election::Contender;
 use crate::net::CloseReason;
 use crate::net::Established;
+use crate::net::Link;
 use crate::wire::Message;
 
 impl State {
@@ -51,6 +53,7 @@ impl State {
         self.backoff.reset();
         self.report(News::Up { link: link.id(), greeting });
         self.current = Some((link.clone(), contender));
+        self.hear_datagrams(link.clone());
         let (mesh, permits) = (self.args.mesh.clone(), Arc::clone(&self.permits));
         self.tasks.spawn(async move {
             while let Some(frame) = frames.next().await
@@ -63,6 +66,27 @@ impl State {
             let end = link.closed().await;
             drop(myself.cast(Msg::Ended(link.id(), end)));
         });
+    }
+
+    /// Passes datagrams on to the mesh while it keeps up with them.
+    fn hear_datagrams(&mut self, link: Link) {
+        let (mesh, node) = (self.args.mesh.clone(), self.args.node);
+        let permits = Arc::clone(&self.datagram_permits);
+        self.tasks.spawn(async move {
+            while let Some(bytes) = link.next_datagram().await {
+                // Datagrams are lost in any case: one more when the mesh is behind.
+                let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { continue };
+                let news = News::Datagram { link: link.id(), bytes, permit };
+                drop(mesh.cast(mesh::Msg::Peer(node, news)));
+            }
+        });
+    }
+
+    /// Takes where the node says it is, and dials there if nothing else was going on.
+    pub(super) fn find_at(&mut self, at: SocketAddr, myself: &ActorRef<Msg>) {
+        if self.args.at.replace(at) != Some(at) && self.current.is_none() {
+            self.dial_later(myself);
+        }
     }
 
     pub(super) fn end(&mut self, link: LinkId, end: LinkEnd, myself: &ActorRef<Msg>) {

@@ -12,17 +12,26 @@ fn address(at: u8) -> SocketAddr {
 async fn mesh_over(sea: &Arc<Sea>, authority: &Authority, seed: u8) -> Vec<Node> {
     let mut nodes = Vec::new();
     for (at, name) in ["a", "b", "c"].into_iter().enumerate() {
-        let identity = authority.issue(node(name)).unwrap();
-        let params = crate::net::tests::params(authority, identity);
-        let mut config = EndpointConfig::default();
-        config.rng_seed(Some([seed + at as u8; 32]));
-        let port = sea.port(address(at as u8));
-        let endpoint = Endpoint::over(params, greeting(name), config, port).unwrap();
         let addresses = ["a", "b", "c"].into_iter().enumerate().filter(|&(it, _)| it != at);
         let addresses = addresses.map(|(it, name)| (node(name), address(it as u8))).collect();
-        nodes.push(start(name, endpoint, addresses, Arc::default()).await);
+        nodes.push(launch(sea, authority, seed, (at as u8, name), addresses).await);
     }
     nodes
+}
+
+async fn launch(
+    sea: &Arc<Sea>,
+    authority: &Authority,
+    seed: u8,
+    (at, name): (u8, &str),
+    addresses: BTreeMap<NodeId, SocketAddr>,
+) -> Node {
+    let identity = authority.issue(node(name)).unwrap();
+    let params = crate::net::tests::params(authority, identity);
+    let mut config = EndpointConfig::default();
+    config.rng_seed(Some([seed + at; 32]));
+    let endpoint = Endpoint::over(params, greeting(name), config, sea.port(address(at))).unwrap();
+    start(name, endpoint, addresses, Arc::default()).await
 }
 
 async fn check(seed: u8) {
@@ -70,5 +79,43 @@ async fn check(seed: u8) {
 async fn records_cross_a_lossy_sea_and_an_island_comes_back() {
     for seed in [1, 11, 21] {
         check(seed).await;
+    }
+}
+
+async fn check_seed(seed: u8) {
+    let sea = Sea::new(u64::from(seed) * 0x9e37_79b9, ms(75), 2);
+    let authority = Authority::generate("mesh.example").unwrap();
+    let through_a = BTreeMap::from([(node("a"), address(0))]);
+    let a = launch(&sea, &authority, seed, (0, "a"), BTreeMap::new()).await;
+    // Nobody's configuration names these two.
+    let d = launch(&sea, &authority, seed, (1, "d"), through_a.clone()).await;
+    let e = launch(&sea, &authority, seed, (2, "e"), through_a).await;
+    let well =
+        |it: &PeerRow| it.standing == Standing::Up && it.membership == Some(Membership::Alive);
+    d.until("e", well).await;
+    e.until("d", well).await;
+    a.until("d", well).await;
+    a.until("e", well).await;
+    assert_eq!(d.peers.load().row(node("e")).unwrap().at, Some(address(2)));
+
+    sea.cut(address(2));
+    let cut_at = clock::now();
+    d.until("e", |it| it.standing == Standing::Down).await;
+    let took = clock::now() - cut_at;
+    assert!(took < ms(3500), "seed {seed}: {took:?}");
+    d.until("e", |it| it.membership == Some(Membership::Down)).await;
+    sea.heal(address(2));
+    let healed_at = clock::now();
+    d.until("e", well).await;
+    e.until("d", well).await;
+    a.until("e", well).await;
+    let took = clock::now() - healed_at;
+    assert!(took < Duration::from_secs(10), "seed {seed}: {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_know_one_seed_find_each_other_and_again_after_a_cut() {
+    for seed in [1, 11, 21] {
+        check_seed(seed).await;
     }
 }
