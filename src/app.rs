@@ -104,11 +104,7 @@ pub async fn start(config: Config) -> Result<App> {
     });
     let direct = ways::ports(&bound.public);
     let doors = bound.serve(&gateway, routes, listen, &stopped);
-    let mut watches = JoinSet::new();
-    let watched = Arc::clone(&gateway);
-    watches.spawn(async move { pressure::watch(&watched.pressure, memory_max).await });
-    watches.spawn(ways::watch(Arc::clone(&gateway), direct));
-    keeper.into_iter().for_each(|it| naming::keep(it, &mut watches));
+    let watches = watches(&gateway, endpoint.as_ref(), keeper, direct, memory_max);
     let mesh = endpoint.as_ref().map(Endpoint::local_addr).transpose()?;
     tracing::info!(
         node = %gateway.identity.node,
@@ -132,6 +128,27 @@ pub async fn start(config: Config) -> Result<App> {
         watches,
         reloader,
     })
+}
+
+/// Starts what goes on beside the serving.
+fn watches(
+    gateway: &Arc<Gateway>,
+    endpoint: Option<&Endpoint>,
+    keeper: Option<Arc<Keeper>>,
+    direct: Vec<u16>,
+    memory_max: Option<u64>,
+) -> JoinSet<()> {
+    let mut watches = JoinSet::new();
+    let watched = Arc::clone(gateway);
+    watches.spawn(async move { pressure::watch(&watched.pressure, memory_max).await });
+    keeper.into_iter().for_each(|it| naming::keep(it, &mut watches));
+    if let Some(endpoint) = endpoint {
+        // Set once, before anything is served.
+        drop(gateway.carrier.set(endpoint.clone()));
+        watches.spawn(edge::forward::serve(Arc::clone(gateway), endpoint.clone()));
+    }
+    watches.spawn(ways::watch(Arc::clone(gateway), direct));
+    watches
 }
 
 impl App {

@@ -14,6 +14,7 @@ pub mod dns;
 pub mod doors;
 pub mod enter;
 pub mod explain;
+pub mod forward;
 pub mod grpc;
 pub mod job;
 pub mod locate;
@@ -37,8 +38,8 @@ pub mod wishes;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -52,6 +53,7 @@ use crate::forwarded::TrustedProxies;
 use crate::geo::Point;
 use crate::id::{NodeId, RegionId};
 use crate::journal::{Journal, Slot, UsageRecord};
+use crate::net::Endpoint;
 use crate::policy::{Panic, Rules};
 use crate::retry;
 use crate::ticket;
@@ -140,6 +142,8 @@ pub struct Gateway {
     pub journal: Journal,
     /// The last decisions.
     pub decisions: Decisions,
+    /// By which requests go through peers; empty on a node without any.
+    pub carrier: OnceLock<Endpoint>,
     key: ticket::Key,
     ways: Ways,
     bindings: Bindings,
@@ -244,6 +248,7 @@ impl Gateway {
             pressure: Pressure::default(),
             in_flight: Arc::default(),
             decisions: Decisions::new(rand::rng().random()),
+            carrier: OnceLock::new(),
             ways: Ways::default(),
             bindings: Bindings::default(),
             affinities: Affinities::default(),

@@ -3,18 +3,20 @@
 //! Nothing is decided here but who a peer is. A link is handed out only when both
 //! certificates are of the mesh's CA, each side found the node it expects, and both greeted.
 
+pub mod bulk;
 mod greet;
 mod link;
 mod live;
 pub mod rtt;
 pub mod tls;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::net::UdpSocket;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -26,12 +28,15 @@ use quinn::Runtime;
 use quinn::TokioRuntime;
 use quinn::TransportConfig;
 use quinn::VarInt;
+use quinn::crypto::rustls::HandshakeData;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
+pub use self::bulk::BulkStream;
+use self::bulk::Dialed;
 pub use self::link::{CloseReason, Established, Frames, Link, MAX_UNREAD};
 use self::live::Live;
 use self::tls::{Identity, TlsError, Trust};
@@ -114,6 +119,9 @@ pub enum NetError {
     /// The mesh of an endpoint stays the same.
     #[error("the trust domain of a node that runs cannot change; restart it")]
     OtherDomain,
+    /// Nothing is forwarded to a node without a link.
+    #[error("there is no link to {0}")]
+    Unlinked(NodeId),
     /// The peer's greeting is not acceptable.
     #[error(transparent)]
     Greeting(#[from] BadGreeting),
@@ -135,6 +143,9 @@ pub struct Endpoint {
 struct Shared {
     quinn: quinn::Endpoint,
     client: ArcSwap<quinn::ClientConfig>,
+    bulk_client: ArcSwap<quinn::ClientConfig>,
+    dialed: Dialed,
+    carried: Mutex<mpsc::Receiver<BulkStream>>,
     transport: Arc<TransportConfig>,
     door: Arc<Door>,
     accepted: Mutex<mpsc::Receiver<Established>>,
@@ -154,6 +165,9 @@ struct Door {
     age_max: Duration,
     revoked: ArcSwap<Revoked>,
     live: Live,
+    found: std::sync::Mutex<BTreeMap<NodeId, SocketAddr>>,
+    /// Connections for what peers forward.
+    bulk: mpsc::Sender<quinn::Connection>,
 }
 
 impl Endpoint {
@@ -178,7 +192,9 @@ impl Endpoint {
     ) -> Result<Self, NetError> {
         let transport = Arc::new(transport(&params)?);
         let server = server(&params.trust, &params.identity, &transport)?;
-        let client = client(&params.trust, &params.identity, &transport)?;
+        let bulk_client = client(&params.trust, &params.identity, &transport, tls::ALPN_BULK)?;
+        let client = client(&params.trust, &params.identity, &transport, tls::ALPN)?;
+        let (bulk, connections) = mpsc::channel(MAX_HANDSHAKES);
         let quinn = quinn::Endpoint::new_with_abstract_socket(
             config,
             Some(server),
@@ -196,14 +212,27 @@ impl Endpoint {
             age_max: params.age_max,
             revoked: ArcSwap::from_pointee(params.revoked),
             live: Live::default(),
+            found: std::sync::Mutex::default(),
+            bulk,
         });
         let (established, accepted) = mpsc::channel(1);
         let mut tasks = JoinSet::new();
         tasks.spawn(answer_dials(quinn.clone(), Arc::clone(&door), established));
         tasks.spawn(end_in_time(Arc::clone(&door)));
+        let (streams, carried) = mpsc::channel(MAX_CARRIED);
+        tasks.spawn(bulk::carry(Arc::clone(&door), connections, streams));
         let accepted = Mutex::new(accepted);
-        let client = ArcSwap::from_pointee(client);
-        let shared = Shared { quinn, client, transport, door, accepted, _tasks: tasks };
+        let shared = Shared {
+            quinn,
+            client: ArcSwap::from_pointee(client),
+            bulk_client: ArcSwap::from_pointee(bulk_client),
+            dialed: Dialed::default(),
+            carried: Mutex::new(carried),
+            transport,
+            door,
+            accepted,
+            _tasks: tasks,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -233,7 +262,9 @@ impl Endpoint {
         }
         tls::check(trust, identity)?;
         let server = server(trust, identity, transport)?;
-        self.shared.client.store(Arc::new(client(trust, identity, transport)?));
+        let bulk = client(trust, identity, transport, tls::ALPN_BULK)?;
+        self.shared.client.store(Arc::new(client(trust, identity, transport, tls::ALPN)?));
+        self.shared.bulk_client.store(Arc::new(bulk));
         quinn.set_server_config(Some(server));
         let used = door.revoked.load_full();
         let revoked = if revoked.number() < used.number() {
@@ -290,9 +321,27 @@ impl Door {
         LinkId(self.links.fetch_add(1, Ordering::Relaxed))
     }
 
-    async fn answer(&self, incoming: Incoming) -> Result<Established, NetError> {
+    /// Returns the link a dial becomes; `None` where it is for what the peer forwards.
+    async fn answer(&self, incoming: Incoming) -> Result<Option<Established>, NetError> {
         let connection = incoming.await?;
-        self.greet_back(connection).await
+        let agreed = connection.handshake_data().and_then(|it| it.downcast::<HandshakeData>().ok());
+        if agreed.and_then(|it| it.protocol).as_deref() == Some(tls::ALPN_BULK) {
+            // When nobody takes it the endpoint is closing.
+            drop(self.bulk.send(connection).await);
+            return Ok(None);
+        }
+        Ok(Some(self.greet_back(connection).await?))
+    }
+
+    /// Notes where the node at the other end of a link was reached.
+    fn note_found(&self, node: NodeId, at: SocketAddr) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        // Bounded by the names the CA gave out, since each proved its own.
+        found.insert(node, at);
+    }
+
+    fn found_at(&self, node: NodeId) -> Option<SocketAddr> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).get(&node).copied()
     }
 
     fn note_refused(&self, error: &NetError) {
@@ -325,7 +374,8 @@ async fn answer_dials(
             let answered = timeout(door.handshake_timeout, door.answer(incoming)).await;
             match answered.map_err(|_elapsed| NetError::Timeout).flatten() {
                 // The receiver is gone only together with this loop.
-                Ok(link) => drop(established.send(link).await),
+                Ok(Some(link)) => drop(established.send(link).await),
+                Ok(None) => {}
                 Err(error) => door.note_refused(&error),
             }
         });
@@ -356,8 +406,9 @@ fn client(
     trust: &Trust,
     identity: &Identity,
     transport: &Arc<TransportConfig>,
+    alpn: &[u8],
 ) -> Result<quinn::ClientConfig, NetError> {
-    let mut client = quinn::ClientConfig::new(Arc::new(tls::client(trust, identity)?));
+    let mut client = quinn::ClientConfig::new(Arc::new(tls::client(trust, identity, alpn)?));
     client.transport_config(Arc::clone(transport));
     Ok(client)
 }
@@ -379,6 +430,9 @@ fn transport(params: &Params) -> Result<TransportConfig, NetError> {
 
 /// The most handshakes at once: every peer of a full mesh may dial in the same second.
 pub const MAX_HANDSHAKES: usize = 64;
+
+/// Streams peers opened that nobody took yet.
+const MAX_CARRIED: usize = 64;
 
 /// How often links are looked at whose time may be over.
 const SWEEP: Duration = Duration::from_secs(10);

@@ -5,6 +5,7 @@
 //! it needs no table, so any node serves it, also after a restart. Another kind, sealed under
 //! the same key, is the right to report round trips ([`Key::seal_probe`]).
 
+mod forward;
 mod probe;
 
 use base64::Engine;
@@ -13,6 +14,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::id::{OrchestratorId, SessionId};
+pub use forward::FORWARD_FOR_S;
 
 /// The key of all tickets of a mesh; never logged.
 #[derive(Clone)]

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 
 use crate::clock;
@@ -81,6 +83,8 @@ pub struct Lease {
     place: Place,
     /// Whether the connection had carried a request before.
     pub warm: bool,
+    /// Whether it carries this one request only.
+    once: bool,
 }
 
 /// A place among the connections to one orchestrator; given back when dropped.
@@ -139,32 +143,61 @@ impl Upstream {
         gauge: &Arc<Gauge>,
     ) -> Result<Lease, ConnectError> {
         let origin = self.origin(id, gauge);
-        let place = |origin: &Arc<Origin>| Place {
-            origin: Arc::clone(origin),
-            idle_max: self.params.idle_max,
-            idle_all_max: self.params.idle_all_max,
-            idle_all: Arc::clone(&self.idle_all),
-        };
         while let Some(mut idle) = origin.take_idle() {
             // A place is held from here on, also while a dead connection is dropped.
-            let place = place(&origin);
+            let place = self.held_place(&origin);
             let fresh = clock::now().saturating_duration_since(idle.since) < self.params.idle_for;
             if fresh && is_ready(&mut idle.sender).await {
-                return Ok(Lease { sender: idle.sender, place, warm: true });
+                return Ok(Lease { sender: idle.sender, place, warm: true, once: false });
             }
         }
+        let place = self.place(origin)?;
+        // Boxed, or every request keeps room for a handshake.
+        Box::pin(self.connect(uri, place)).await
+    }
+
+    /// Speaks over a stream that leads to an orchestrator through somebody else, for one
+    /// request.
+    pub async fn lease_over(
+        &self,
+        id: OrchestratorId,
+        gauge: &Arc<Gauge>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<Lease, ConnectError> {
+        let place = self.place(self.origin(id, gauge))?;
+        let lease = self.shake_hands(TokioIo::new(stream), place).await?;
+        Ok(Lease { once: true, ..lease })
+    }
+
+    /// Takes a place among the connections to one orchestrator.
+    fn place(&self, origin: Arc<Origin>) -> Result<Place, ConnectError> {
         if origin.open.fetch_add(1, Ordering::AcqRel) >= self.params.connections_max {
             origin.open.fetch_sub(1, Ordering::AcqRel);
             return Err(ConnectError::Full(self.params.connections_max));
         }
-        let place = place(&origin);
-        // Boxed, or every request keeps room for a handshake.
-        Box::pin(self.connect(uri, place)).await
+        Ok(self.held_place(&origin))
+    }
+
+    /// Returns a place that is counted already.
+    fn held_place(&self, origin: &Arc<Origin>) -> Place {
+        Place {
+            origin: Arc::clone(origin),
+            idle_max: self.params.idle_max,
+            idle_all_max: self.params.idle_all_max,
+            idle_all: Arc::clone(&self.idle_all),
+        }
     }
 
     /// Makes a connection in `place`.
     async fn connect(&self, uri: &ServiceUri, place: Place) -> Result<Lease, ConnectError> {
         let io = self.dialer.dial(uri, connect::Protocol::Http1).await?.io;
+        self.shake_hands(io, place).await
+    }
+
+    async fn shake_hands<T>(&self, io: TokioIo<T>, place: Place) -> Result<Lease, ConnectError>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let handshake = hyper::client::conn::http1::Builder::new()
             .max_buf_size(BUFFER)
             .handshake::<_, Body>(io)
@@ -174,7 +207,7 @@ impl Upstream {
             // Its end is seen by whoever holds the sender.
             drop(connection.with_upgrades().await);
         });
-        Ok(Lease { sender, place, warm: false })
+        Ok(Lease { sender, place, warm: false, once: false })
     }
 
     fn origin(&self, id: OrchestratorId, gauge: &Arc<Gauge>) -> Arc<Origin> {
@@ -266,10 +299,10 @@ impl Lease {
 
     /// Keeps the connection for the next request.
     pub fn put_back(self, now: Instant) {
-        if self.sender.is_closed() {
+        if self.once || self.sender.is_closed() {
             return;
         }
-        let Self { sender, place, warm: _ } = self;
+        let Self { sender, place, warm: _, once: _ } = self;
         let mut idle = lock(&place.origin.idle);
         let spare = |it: &Idle| now.saturating_duration_since(it.since) >= IN_USE;
         let oldest = match idle.len() >= place.idle_max && idle.front().is_some_and(spare) {

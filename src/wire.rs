@@ -8,6 +8,7 @@
 //! [`Message::Unknown`], so that a newer peer may speak to an older one.
 
 pub mod datagram;
+pub mod forward;
 mod reader;
 pub mod v1;
 

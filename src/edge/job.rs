@@ -17,7 +17,7 @@ use crate::edge::route::{Refusal, Route, Why};
 use crate::edge::upload::Bounds;
 use crate::edge::visit::Visit;
 use crate::edge::wishes::Wishes;
-use crate::id::{DecisionId, OrchestratorId};
+use crate::id::{DecisionId, NodeId, OrchestratorId};
 use crate::livepeer::bind;
 use crate::ticket::Ticket;
 use crate::upstream::Body;
@@ -41,6 +41,8 @@ pub struct Job {
     pub tried: Vec<OrchestratorId>,
     /// The last decision taken for it.
     pub decision: Option<DecisionId>,
+    /// The peer it goes through.
+    pub via: Option<NodeId>,
     /// What choosing took, over all attempts.
     pub choosing: Duration,
     /// What its client wishes.
@@ -111,6 +113,7 @@ impl Job {
             upgrade: None,
             tried: Vec::new(),
             decision: None,
+            via: None,
             choosing: Duration::ZERO,
             last: None,
         }

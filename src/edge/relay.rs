@@ -308,6 +308,9 @@ fn mark(gateway: &Gateway, job: &Job, route: &Route, timing: Bytes, headers: &mu
     put(ORCHESTRATOR, Hex::of(route.row.id.0).as_bytes());
     let view = gateway.shared.view.load();
     put(REGION, view.atlas.name(route.row.region).as_str().as_bytes());
+    if let Some(via) = job.via {
+        put(VIA, via.as_str().as_bytes());
+    }
     if let Some(decision) = job.decision {
         put(DECISION, Hex::of(decision.0).as_bytes());
         if let Some(record) = job.visit.explain.then(|| gateway.decisions.find(decision)).flatten()
@@ -322,7 +325,7 @@ fn mark(gateway: &Gateway, job: &Job, route: &Route, timing: Bytes, headers: &mu
 pub struct Upgrades(Mutex<JoinSet<()>>);
 
 impl Upgrades {
-    fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task);
@@ -334,13 +337,15 @@ impl Upgrades {
     }
 }
 
-/// What is added to every answer: five fields, and one on demand.
-const MARKS: usize = 6;
+/// What is added to every answer: five fields, one where it came through a peer, and one on
+/// demand.
+const MARKS: usize = 7;
 /// What to reserve for a `Server-Timing`, in bytes.
 const TIMING_TYPICAL: usize = 80;
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const NODE: HeaderName = HeaderName::from_static("portolan-node");
 const ORCHESTRATOR: HeaderName = HeaderName::from_static("portolan-orchestrator");
+const VIA: HeaderName = HeaderName::from_static("portolan-via");
 const REGION: HeaderName = HeaderName::from_static("portolan-region");
 const DECISION: HeaderName = HeaderName::from_static("portolan-decision");
 const EXPLAIN: HeaderName = HeaderName::from_static("portolan-explain");

@@ -9,6 +9,7 @@ use http_body::Body as _;
 
 use crate::clock;
 use crate::edge::Gateway;
+use crate::edge::forward;
 use crate::edge::job::Job;
 use crate::edge::refusal::ServeError;
 use crate::edge::route::{AnswerBody, Attempt, Exchange, Refusal, Route, Why};
@@ -25,7 +26,7 @@ impl Gateway {
         attempt: &mut Attempt,
     ) -> Result<Exchange, Refusal> {
         let (row, started) = (&route.row, clock::now());
-        let mut lease = self.lease(row).await?;
+        let mut lease = self.lease_for(row, job).await?;
         let connecting = clock::now().saturating_duration_since(started);
         // Only now, with somebody there to take it, is the body touched.
         let body = job.body_to_send(&self.replays).await.map_err(Refusal::client)?;
@@ -38,7 +39,10 @@ impl Gateway {
             // Patience is counted here, where it is known whose turn it is.
             let sent = upload.outlast(lease.send(request, None), patience).await;
             match sent.map_err(|waited| in_vain(&waited))? {
-                Ok(answered) => break answered,
+                Ok((mut response, lease)) => match forward::refused(&mut response) {
+                    Some(refusal) => return Err(refusal),
+                    None => break (response, lease),
+                },
                 // An idle connection died as it was taken; the request is whole.
                 Err(SendError::Unsent(whole)) => {
                     request = *whole;
@@ -65,6 +69,18 @@ impl Gateway {
         let (head, body) = response.into_parts();
         let body = AnswerBody::Stream(body);
         Ok(Exchange { head, body, lease, connecting, waiting, upload })
+    }
+
+    /// Opens the shortest way: through a peer where that is shorter and there is one.
+    async fn lease_for(&self, row: &Row, job: &mut Job) -> Result<Lease, Refusal> {
+        job.via = None;
+        if let Some(peer) = row.link.via
+            && let Some(lease) = Box::pin(self.lease_through(peer, row, job)).await
+        {
+            job.via = Some(peer);
+            return Ok(lease);
+        }
+        self.lease(row).await
     }
 
     async fn lease(&self, row: &Row) -> Result<Lease, Refusal> {

@@ -77,12 +77,13 @@ impl Door {
             return Err(NetError::OtherNode { expected: greeting.node, proven });
         }
         self.watch(&control.connection)?;
+        self.note_found(proven, control.connection.remote_address());
         let (link, frames) = Link::start(self.next_link(), proven, control, self.outbound_max);
         Ok(Established { link, frames, greeting, dialer })
     }
 
     /// Takes the connection in among those that are ended in time.
-    fn watch(&self, connection: &Connection) -> Result<(), NetError> {
+    pub(super) fn watch(&self, connection: &Connection) -> Result<(), NetError> {
         let facts = facts_of(connection)?;
         let ends = Duration::from_secs(u64::try_from(facts.not_after).unwrap_or(0));
         let left = ends.saturating_sub(clock::wall());
@@ -92,7 +93,7 @@ impl Door {
         self.check_revoked(&facts)
     }
 
-    fn identity_of(&self, connection: &Connection) -> Result<NodeId, NetError> {
+    pub(super) fn identity_of(&self, connection: &Connection) -> Result<NodeId, NetError> {
         let facts = facts_of(connection)?;
         let node = facts.node_of(&self.trust_domain)?;
         self.check_revoked(&facts)?;

@@ -54,7 +54,7 @@ impl Rogue {
     /// Dials as `name` and greets like anyone.
     pub(crate) async fn greet(authority: &Authority, name: &str, at: SocketAddr) -> Self {
         let identity = authority.issue(node(name)).unwrap();
-        let client = tls::client(authority.trust(), &identity).unwrap();
+        let client = tls::client(authority.trust(), &identity, tls::ALPN).unwrap();
         let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let config = quinn::ClientConfig::new(Arc::new(client));
         let server = name::server_name(node("a"));

@@ -74,7 +74,7 @@ pub(super) fn server(trust: &Trust, identity: &Identity) -> Result<QuicServerCon
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
         .with_single_cert(identity.chain()?, identity.key()?)?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![ALPN.to_vec(), ALPN_BULK.to_vec()];
     // A resumed session would skip the check of the certificate.
     config.send_tls13_tickets = 0;
     // What is said before the handshake is over could be said again by anyone.
@@ -82,12 +82,16 @@ pub(super) fn server(trust: &Trust, identity: &Identity) -> Result<QuicServerCon
     Ok(QuicServerConfig::try_from(config)?)
 }
 
-pub(super) fn client(trust: &Trust, identity: &Identity) -> Result<QuicClientConfig, TlsError> {
+pub(super) fn client(
+    trust: &Trust,
+    identity: &Identity,
+    alpn: &[u8],
+) -> Result<QuicClientConfig, TlsError> {
     let mut config = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots(trust)?)
         .with_client_auth_cert(identity.chain()?, identity.key()?)?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![alpn.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     Ok(QuicClientConfig::try_from(config)?)
@@ -129,4 +133,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 }
 
 /// The protocol of links, named in every handshake.
-const ALPN: &[u8] = b"portolan/1";
+/// Links.
+pub(super) const ALPN: &[u8] = b"portolan/1";
+/// Connections for what peers forward.
+pub(super) const ALPN_BULK: &[u8] = b"portolan-bulk/1";

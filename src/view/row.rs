@@ -154,6 +154,8 @@ pub struct Link {
     pub at: Option<Instant>,
     /// The peer that measured it, when [`Evidence::Peer`].
     pub by: Option<NodeId>,
+    /// The peer to go through, where that is clearly shorter than the way from here.
+    pub via: Option<NodeId>,
 }
 
 /// Decayed counts of outcomes.

@@ -59,6 +59,7 @@ pub(crate) fn row(atlas: &Atlas, number: u32, region: u8, capabilities: &[Capabi
             evidence: Evidence::Distance,
             at: None,
             by: None,
+            via: None,
         },
         reach: 0,
         outcomes: Outcomes { failures_milli: 0, successes_milli: 0, at: now, told_by: None },

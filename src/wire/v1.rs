@@ -192,3 +192,20 @@ pub enum StateV1 {
     /// It did not refute a suspicion in time.
     Down,
 }
+
+/// What comes first on a stream that carries a forwarded request.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ForwardV1 {
+    /// The nodes it passed, the one the client entered by first.
+    pub hops: Vec<String>,
+    /// The orchestrator it is for.
+    pub orchestrator: u64,
+    /// How long its client waits, in milliseconds; 0 where it did not say.
+    pub deadline_ms: u32,
+    /// The trace it belongs to.
+    pub trace: [u8; 16],
+    /// When `seal` ends, in seconds since the Unix epoch.
+    pub expires: u64,
+    /// The seal of the mesh's key over the last hop, the orchestrator and `expires`.
+    pub seal: [u8; 16],
+}

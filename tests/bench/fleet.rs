@@ -95,7 +95,7 @@ fn row(atlas: &Atlas, now: Instant, number: usize, draws: &mut Draws) -> Row {
         region: region as u8,
         country: Country::parse(["DE", "US", "JP", "BR"][region % 4]),
         version: "".into(),
-        link: Link { rtt, evidence: Evidence::Own, at: Some(now), by: None },
+        link: Link { rtt, evidence: Evidence::Own, at: Some(now), by: None, via: None },
         reach: draws.below(600) as i16 - 300,
         outcomes: outcomes(now, draws),
         standing: Standing::Ready,

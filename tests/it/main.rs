@@ -11,6 +11,7 @@ mod dns;
 mod drain;
 mod enroll;
 mod failover;
+mod forward;
 mod guard;
 mod inputs;
 mod journal;

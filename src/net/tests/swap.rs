@@ -135,7 +135,7 @@ async fn nothing_is_said_before_the_handshake_is_over_also_the_second_time() {
     let authority = authority();
     let a = endpoint(&authority, "a");
     let identity = authority.issue(node("b")).unwrap();
-    let client = tls::client(authority.trust(), &identity).unwrap();
+    let client = tls::client(authority.trust(), &identity, tls::ALPN).unwrap();
     let config = quinn::ClientConfig::new(Arc::new(client));
     let dialer = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let name = name::server_name(node("a"));
