@@ -6,6 +6,7 @@
 
 mod children;
 mod client;
+mod names;
 mod plan;
 mod screen;
 mod watch;
@@ -19,6 +20,7 @@ use crate::clock;
 use crate::upstream::Dialer;
 
 use children::Children;
+use names::Names;
 use plan::Plan;
 use screen::Screen;
 use watch::Watcher;
@@ -39,7 +41,8 @@ pub struct Args {
 
 /// Runs the demo until Ctrl-C, SIGTERM, or the given time.
 pub async fn run(args: Args) -> Result<()> {
-    let plan = Plan::make().await.context("the demo needs free ports on 127.0.0.1")?;
+    let (plan, ca) = Plan::make().await.context("the demo needs free ports on 127.0.0.1")?;
+    let _names = Names::give(&plan, ca).await.context("the demo's CA named nobody")?;
     let mut children = Children::start(&plan).await?;
     let mut screen = Screen::new(args.plain);
     let told = async {

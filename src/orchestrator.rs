@@ -39,6 +39,8 @@ pub struct Params {
     pub weight_wait: Duration,
     /// What its offers are assumed to take and to cost.
     pub offers: offer::Params,
+    /// Whether a shorter way through a peer is one.
+    pub forward: bool,
 }
 
 /// Who and where one orchestrator is, as declared.
@@ -313,7 +315,13 @@ impl Orchestrator {
     /// Returns the row decisions read. `intern` gives a capability its number; a capability
     /// without one is left out.
     pub fn row(&mut self, now: Instant, intern: impl FnMut(&str) -> Option<CapabilityId>) -> Row {
-        let reading = self.round_trips.read(now, &self.home, self.declared.point, &self.told);
+        let reading = self.round_trips.read(
+            now,
+            &self.home,
+            self.declared.point,
+            &self.told,
+            self.params.forward,
+        );
         let ramp = self.recovered_at.map_or(1000, |at| {
             let passed = now.saturating_duration_since(at).as_millis() as u64;
             passed * 1000 / (self.params.slow_start.as_millis() as u64).max(1)

@@ -142,6 +142,9 @@ pub struct Mesh {
     pub address: Option<SocketAddr>,
     /// A directory for what has to survive a restart.
     pub data: Option<PathBuf>,
+    /// Whether requests may take the way through a peer where that is shorter; they may while
+    /// not set.
+    pub forward: Option<bool>,
     /// The mesh's name, such as `mesh.example.org`.
     pub trust_domain: String,
     /// The CA's certificate, PEM.

@@ -71,6 +71,7 @@ impl Reader {
             Some((peer.node.parse().ok()?, url))
         });
         let peer_urls = peers.collect();
+        let forward = file.mesh.as_ref().is_some_and(|it| it.forward.unwrap_or(true));
         let limits = file.limits;
         self.bounds(&limits);
         let default = |text: &str| text.parse().ok();
@@ -91,7 +92,7 @@ impl Reader {
             orchestrators,
             sources,
             directory: directory_params(&limits, &file.upstream),
-            orchestrator: orchestrator_params(&file.policy),
+            orchestrator: orchestrator_params(&file.policy, forward),
             check_timeout: defaults::CHECK_TIMEOUT,
             proxies: proxies?,
             callers,
@@ -458,8 +459,9 @@ fn directory_params(limits: &file::Limits, upstream: &file::Upstream) -> directo
     }
 }
 
-fn orchestrator_params(policy: &file::Policy) -> orchestrator::Params {
+fn orchestrator_params(policy: &file::Policy, forward: bool) -> orchestrator::Params {
     orchestrator::Params {
+        forward,
         suspension: defaults::SUSPENSION,
         slow_start: defaults::SLOW_START,
         weight_wait: millis(policy.weight_ms, Duration::ZERO),

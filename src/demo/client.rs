@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use http::{Method, Request};
+use anyhow::Result;
+use bytes::Bytes;
+use http::{Method, Request, Response};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
@@ -38,14 +39,16 @@ pub(super) struct Visit {
 pub(super) async fn visit_all(plan: &Plan, dialer: &Dialer) -> Vec<Visit> {
     let mut turns = JoinSet::new();
     for (at, client) in CLIENTS.iter().copied().enumerate() {
-        let entrance = plan.nodes[at % plan.nodes.len()].public.clone();
+        let entrances: Vec<ServiceUri> = (0..plan.nodes.len())
+            .map(|it| plan.nodes[(at + it) % plan.nodes.len()].public.clone())
+            .collect();
         let names: Vec<(String, String)> =
             plan.orchestrators.iter().map(|it| (it.uri.to_string(), it.name.clone())).collect();
         let admins: Vec<(String, ServiceUri)> =
             plan.nodes.iter().map(|it| (it.name.clone(), it.admin.clone())).collect();
         let dialer = dialer.clone();
         turns.spawn(async move {
-            let visited = visit(client, &entrance, &names, &admins, &dialer).await;
+            let visited = visit(client, &entrances, &names, &admins, &dialer).await;
             let failed = |error: anyhow::Error| Visit {
                 place: client.place,
                 why: format!("failed: {error:#}"),
@@ -64,27 +67,14 @@ pub(super) async fn visit_all(plan: &Plan, dialer: &Dialer) -> Vec<Visit> {
 
 async fn visit(
     client: Client,
-    entrance: &ServiceUri,
+    entrances: &[ServiceUri],
     names: &[(String, String)],
     admins: &[(String, ServiceUri)],
     dialer: &Dialer,
 ) -> Result<Visit> {
-    // Any node tells which one to enter by.
-    let resolved = get(dialer, entrance, "/v1/resolve", client).await?;
-    let resolved: Value = serde_json::from_slice(&resolved)?;
-    let node = resolved["primary"]["node"].as_str().context("no node to enter by")?.to_owned();
-    let url: ServiceUri = resolved["primary"]["url"].as_str().context("no URL")?.parse()?;
-
+    let resolved = resolve(entrances, dialer, client).await?;
     let started = clock::now();
-    let path = format!("/apps/{}/app", Slug::write("demo/once", 0));
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(path)
-        .header(NAMED, client.ip)
-        .header("content-type", "application/json")
-        .header("content-length", 2)
-        .body(Body::whole("{}"))?;
-    let answer = exchange(dialer, &url, request, TURN).await?;
+    let (node, answer) = enter(&resolved, dialer, client).await?;
     let took_ms = clock::now().saturating_duration_since(started).as_millis() as u64;
     let header = |name: &str| answer.headers().get(name).and_then(|it| it.to_str().ok());
     let region = header("portolan-region").unwrap_or("-").to_owned();
@@ -114,6 +104,46 @@ async fn visit(
         tell(&mut found, &serde_json::from_slice(&explained)?, names);
     }
     Ok(found)
+}
+
+/// Asks which node to enter by; any of them tells.
+async fn resolve(entrances: &[ServiceUri], dialer: &Dialer, client: Client) -> Result<Value> {
+    let mut last = anyhow::anyhow!("no node");
+    for entrance in entrances {
+        match get(dialer, entrance, "/v1/resolve", client).await {
+            Ok(resolved) => return Ok(serde_json::from_slice(&resolved)?),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Has a piece of work done by the first node that takes it, in the order they were named.
+async fn enter(
+    resolved: &Value,
+    dialer: &Dialer,
+    client: Client,
+) -> Result<(String, Response<Bytes>)> {
+    let fallbacks = resolved["fallbacks"].as_array().into_iter().flatten();
+    let mut last = anyhow::anyhow!("no node to enter by");
+    for entry in [&resolved["primary"]].into_iter().chain(fallbacks) {
+        let (Some(node), Some(url)) = (entry["node"].as_str(), entry["url"].as_str()) else {
+            continue;
+        };
+        let path = format!("/apps/{}/app", Slug::write("demo/once", 0));
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(path)
+            .header(NAMED, client.ip)
+            .header("content-type", "application/json")
+            .header("content-length", 2)
+            .body(Body::whole("{}"))?;
+        match exchange(dialer, &url.parse()?, request, TURN).await {
+            Ok(answer) => return Ok((node.to_owned(), answer)),
+            Err(error) => last = error.into(),
+        }
+    }
+    Err(last)
 }
 
 /// Puts a decision into a few words: who, at what cost, against whom.
@@ -148,7 +178,7 @@ fn tell(visit: &mut Visit, explained: &Value, names: &[(String, String)]) {
     );
 }
 
-async fn get(dialer: &Dialer, at: &ServiceUri, path: &str, client: Client) -> Result<bytes::Bytes> {
+async fn get(dialer: &Dialer, at: &ServiceUri, path: &str, client: Client) -> Result<Bytes> {
     let request = Request::get(path).header(NAMED, client.ip).body(Body::Empty)?;
     let answer = exchange(dialer, at, request, TURN).await?;
     let status = answer.status();

@@ -9,7 +9,6 @@ use rand::RngExt;
 use tokio::net::{TcpListener, UdpSocket};
 
 use crate::geo::expected_rtt;
-use crate::net::tls::Authority;
 use crate::region::{Region, RegionMap};
 use crate::uri::ServiceUri;
 
@@ -81,8 +80,11 @@ const REGIONS: [&str; 3] = ["FRA", "NYC", "SIN"];
 const LOCAL_MS: [u64; 3] = [2, 25, 50];
 
 impl Plan {
-    /// Finds free ports and writes every file.
-    pub(super) async fn make() -> Result<Self> {
+    /// The mesh of the demo.
+    pub(super) const TRUST_DOMAIN: &str = "demo.portolan";
+
+    /// Finds free ports and writes every file; returns the listener for the CA too.
+    pub(super) async fn make() -> Result<(Self, TcpListener)> {
         let regions = RegionMap::embedded()?;
         let region = |code: &str| -> Result<&Region> {
             let found = code.parse().ok().and_then(|id| regions.get(id));
@@ -127,33 +129,32 @@ impl Plan {
             });
         }
         let plan = Self { nodes, orchestrators, folder };
-        plan.write()?;
-        Ok(plan)
+        let ca = TcpListener::bind("127.0.0.1:0").await?;
+        plan.write(&ca.local_addr()?.to_string())?;
+        Ok((plan, ca))
     }
 
-    fn write(&self) -> Result<()> {
-        let authority = Authority::generate("demo.portolan")?;
-        let file = |name: &str| self.folder.join(name);
-        authority.trust().write(&file("ca.pem"))?;
+    fn write(&self, ca: &str) -> Result<()> {
         let key: [u8; 32] = rand::rng().random();
         let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-        std::fs::write(file("ticket.key"), hex)?;
+        std::fs::write(self.folder.join("ticket.key"), hex)?;
         for (number, node) in self.nodes.iter().enumerate() {
-            let identity = authority.issue(node.name.parse()?)?;
-            let (cert, key) = (format!("{}.pem", node.name), format!("{}.key", node.name));
-            identity.write(&file(&cert), &file(&key))?;
-            std::fs::write(&node.config, self.config(number, node)?)?;
+            std::fs::write(&node.config, self.config(number, node, ca)?)?;
         }
         Ok(())
     }
 
-    fn config(&self, number: usize, node: &Node) -> Result<String> {
+    /// Between nodes there is no distance on one machine, so nothing is forwarded. Every node
+    /// but the first is told where the first is, and learns of the others from it.
+    fn config(&self, number: usize, node: &Node, ca: &str) -> Result<String> {
         let mut text = format!(
             "[node]\nname = \"{name}\"\nregion = \"{region}\"\npublic_url = \"{public}\"\n\
              ticket_key = \"ticket.key\"\n\n\
              [listen]\npublic = \"{listen}\"\nadmin = \"{admin}\"\n\n\
-             [mesh]\nlisten = \"{mesh}\"\ntrust_domain = \"demo.portolan\"\nca = \"ca.pem\"\n\
-             cert = \"{name}.pem\"\nkey = \"{name}.key\"\n\n\
+             [mesh]\nlisten = \"{mesh}\"\ntrust_domain = \"{domain}\"\nca = \"{name}-ca.pem\"\n\
+             cert = \"{name}-node.pem\"\nkey = \"{name}-node.key\"\n\
+             revoked = \"{name}-revoked.pem\"\noperator = \"{name}-operator.pub\"\n\
+             enrolment = \"{ca}\"\nforward = false\n\n\
              [location]\nnamed_by = [\"127.0.0.0/8\"]\n\n\
              [upstream]\nfrom = \"127.1.{from}.1\"\n\n\
              [log]\njournal = \"{name}.journal\"\n",
@@ -163,14 +164,14 @@ impl Plan {
             listen = node.public.authority(),
             admin = node.admin.authority(),
             mesh = node.mesh,
+            domain = Self::TRUST_DOMAIN,
             from = number + 1,
         );
-        for peer in self.nodes.iter().filter(|it| it.name != node.name) {
-            write!(
-                text,
-                "\n[[peer]]\nnode = \"{}\"\naddress = \"{}\"\nurl = \"{}\"\n",
-                peer.name, peer.mesh, peer.public
-            )?;
+        for (at, peer) in self.nodes.iter().enumerate().filter(|(at, _)| *at != number) {
+            write!(text, "\n[[peer]]\nnode = \"{}\"\nurl = \"{}\"\n", peer.name, peer.public)?;
+            if at == 0 {
+                writeln!(text, "address = \"{}\"", peer.mesh)?;
+            }
         }
         for it in &self.orchestrators {
             write!(text, "\n[[orchestrator]]\nuri = \"{}\"\nregion = \"{}\"\n", it.uri, it.region)?;

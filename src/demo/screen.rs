@@ -119,6 +119,9 @@ fn suggest(text: &mut String, plan: &Plan, children: &Children) -> Result<()> {
             writeln!(text, "  kill -9 {pid}   # {}: watch its clients move", it.name)?;
         }
     }
+    if let (Some(it), Some(pid)) = (plan.nodes.get(1), children.node(1)) {
+        writeln!(text, "  kill -9 {pid}   # the node {}: its clients enter by another", it.name)?;
+    }
     Ok(())
 }
 

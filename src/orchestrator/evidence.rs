@@ -70,6 +70,7 @@ impl RoundTrips {
         home: &Point,
         declared: Option<Point>,
         told: &[Told],
+        may_forward: bool,
     ) -> Reading {
         let own = self.own(now);
         let own_rtt = own.map(|(rtt, _at)| rtt);
@@ -84,7 +85,7 @@ impl RoundTrips {
         let point = declared.filter(plausible);
         let reach = point.as_ref().map_or(0, |point| reach(&measured(point)));
         let link = match own {
-            Some((rtt, at)) => through(rtt, at, told),
+            Some((rtt, at)) => through(rtt, at, if may_forward { told } else { &[] }),
             None => guess(home, point.as_ref(), told),
         };
         Reading { link, point, reach }

@@ -8,6 +8,7 @@ use crate::view::outcome::Refused;
 
 fn params() -> Params {
     Params {
+        forward: false,
         suspension: suspension::Params {
             consecutive: 5,
             share_permille: 500,

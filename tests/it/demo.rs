@@ -21,7 +21,7 @@ const NEAR: [(&str, &str); 9] = [
     ("Australia", "sin-a"),
 ];
 /// The whole test ends within this.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A demo that runs, and all it has said.
 struct Demo {
@@ -144,6 +144,18 @@ fn clients_are_served_nearby_and_move_when_their_orchestrator_dies() {
             assert!(row[6].contains(" ms = path"), "a turn failed: {line}");
         }
     }
+
+    // A node dies: its clients enter by another, and are served by whom they were.
+    assert!(demo.said.iter().any(|it| it.contains("# the node nyc: its clients enter by another")));
+    kill("-9", demo.pid("nyc"));
+    let dead = demo.said.len();
+    demo.until("the Americans enter by another node", |said| {
+        let entered = |client| serves(&said[dead..], client);
+        let elsewhere = |client| {
+            entered(client).is_some_and(|(node, by)| ["fra", "sin"].contains(&node) && by != "-")
+        };
+        ["United States", "Canada", "Brazil"].into_iter().all(elsewhere).then_some(())
+    });
 
     kill("-TERM", demo.process.id());
     demo.until("it drains", |said| said.iter().find(|it| it.starts_with("draining")).map(|_| ()));

@@ -142,7 +142,7 @@ impl Mesh {
         let nothing = RoundTrips::default();
         let own = if known == Known::ToldAndOwn { &self.measured[home][site] } else { &nothing };
         let declared = Some(world.sites[site].point);
-        Ok(own.read(self.now, &world.sites[home].point, declared, &told))
+        Ok(own.read(self.now, &world.sites[home].point, declared, &told, false))
     }
 }
 

@@ -150,6 +150,7 @@ impl Held {
 
 fn params() -> Params {
     Params {
+        forward: false,
         suspension: suspension::Params {
             consecutive: 5,
             share_permille: 500,

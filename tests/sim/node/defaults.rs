@@ -25,6 +25,7 @@ pub(super) fn advert(uri: &ServiceUri, slots: usize, used: usize) -> Runner {
 pub(super) const APP: &str = "sim/work";
 /// The defaults of a node.
 pub(super) const PARAMS: orchestrator::Params = orchestrator::Params {
+    forward: false,
     suspension: suspension::Params {
         consecutive: 5,
         share_permille: 500,
