@@ -63,7 +63,8 @@ enum CaCommand {
     Rotate {
         /// The step.
         step: Step,
-        /// With drop: leave nodes behind that have no certificate of the new CA.
+        /// With reissue: leave nodes behind that have not heard of the new CA; with drop: those
+        /// without a certificate of it.
         #[arg(long)]
         force: bool,
     },
@@ -122,7 +123,9 @@ pub(super) async fn run(args: CaArgs) -> Result<()> {
         CaCommand::Rotate { step, force } => {
             let (step, next) = match step {
                 Step::Add => (Rotation::Add, "`reissue`, when every node trusts both"),
-                Step::Reissue => (Rotation::Reissue, "`drop`, when every node has renewed"),
+                Step::Reissue => {
+                    (Rotation::Reissue { force }, "`drop`, when every node has renewed")
+                }
                 Step::Drop => (Rotation::Drop { force }, "nothing: the rotation is complete"),
             };
             let signs = folder.rotate(step)?;

@@ -206,7 +206,7 @@ async fn a_ca_is_rotated_in_three_steps_and_each_is_refused_out_of_turn() {
         assert!(error.contains(part), "{error}");
     };
     let before = ca.join("a").await;
-    refused(step(Rotation::Reissue), "rotate add");
+    refused(step(Rotation::Reissue { force: true }), "rotate add");
     assert_eq!(step(Rotation::Add), Ok(ca.fingerprint.clone()), "the old one still signs");
     refused(step(Rotation::Add), "under way");
     refused(step(Rotation::Drop { force: false }), "rotate reissue");
@@ -216,9 +216,9 @@ async fn a_ca_is_rotated_in_three_steps_and_each_is_refused_out_of_turn() {
     let by = |joined: &Joined, n: usize| joined.identity.facts().unwrap().is_by(&cas[n]);
     assert!(by(&beside, 0) && !by(&beside, 1));
 
-    let fresh = step(Rotation::Reissue).unwrap();
+    let fresh = step(Rotation::Reissue { force: true }).unwrap();
     assert_ne!(fresh, ca.fingerprint);
-    refused(step(Rotation::Reissue), "rotate drop");
+    refused(step(Rotation::Reissue { force: true }), "rotate drop");
     refused(step(Rotation::Drop { force: false }), "yet: a;");
     // A node that heard of both trusts the service under the new one.
     let after = beside.renew(&ca).await.unwrap();

@@ -54,7 +54,7 @@ async fn a_node_renews_at_a_new_ca_and_a_revoked_peer_is_gone_within_a_second() 
     let ca = Ca::start().await;
     ca.folder.rotate(Rotation::Add).unwrap();
     let [of_a, of_b] = [ca.join("a").await, ca.join("b").await];
-    ca.folder.rotate(Rotation::Reissue).unwrap();
+    ca.folder.rotate(Rotation::Reissue { force: true }).unwrap();
     let enrolment = format!("enrolment = \"{}\"\n", ca.at);
     let a = start(&of_a, "a", &peers(&enrolment, "b", None)).await;
     // The other is fed by files alone.
@@ -176,7 +176,7 @@ fn the_commands_of_the_readme_make_a_mesh() {
     check(run("check --config node.toml"), "mesh.test");
 
     check(run("ca rotate add"), &fingerprint);
-    check(run("ca rotate reissue"), "signs; next comes `drop`");
+    check(run("ca rotate reissue --force"), "signs; next comes `drop`");
     let early = run("ca rotate drop");
     assert!(!early.0 && early.1.contains("fra-1"), "{early:?}");
     check(run("ca revoke --node fra-1"), "revoked certificates of fra-1: 1");

@@ -1,6 +1,7 @@
 //! One CA in place of another, in three steps, while the mesh runs.
 
 use std::io;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::{CA, Folder, FolderError, fingerprint};
 use crate::clock;
@@ -11,8 +12,13 @@ use crate::net::tls::{self, Authority, Trust};
 pub enum Rotation {
     /// Nodes trust a new CA beside the old one, which goes on signing.
     Add,
-    /// The new CA signs, and every node renews its certificate.
-    Reissue,
+    /// The new CA signs, and every node renews its certificate. Without `force` only once all
+    /// nodes that run have had the time to hear of the new CA: one that does not trust it hears
+    /// nothing any more.
+    Reissue {
+        /// Whether nodes that have not heard of it are left behind.
+        force: bool,
+    },
     /// Nodes trust the new CA alone. Without `force` only where no node needs the old one.
     Drop {
         /// Whether nodes without a certificate of the new CA are left behind.
@@ -38,10 +44,16 @@ impl Folder {
                 self.keep(&kept)?;
                 tls::write(&path, &format!("{old}{}", fresh.trust().ca_pem), 0o644)?;
             }
-            (Rotation::Reissue, [first, second]) => {
+            (Rotation::Reissue { force }, [first, second]) => {
                 if is_reissued {
                     return Err(FolderError::Step(
                         "the new CA signs already; next is `portolan ca rotate drop`",
+                    ));
+                }
+                if !force && self.age_of(CA)? < HEARD_AFTER {
+                    return Err(FolderError::Step(
+                        "nodes have not all heard of the new CA yet; try again in half a minute, \
+                         or leave those that have not behind with --force",
                     ));
                 }
                 tls::write(&path, &format!("{second}{first}"), 0o644)?;
@@ -67,13 +79,22 @@ impl Folder {
                     "a rotation is under way; next is `portolan ca rotate reissue` or drop",
                 ));
             }
-            (Rotation::Reissue | Rotation::Drop { .. }, _) => {
+            (Rotation::Reissue { .. } | Rotation::Drop { .. }, _) => {
                 return Err(FolderError::Step(
                     "there is one CA alone; first comes `portolan ca rotate add`",
                 ));
             }
         }
         self.fingerprint()
+    }
+
+    /// Returns how long ago a file was written.
+    fn age_of(&self, name: &str) -> Result<Duration, FolderError> {
+        let path = self.file(name);
+        let written = std::fs::metadata(&path).and_then(|it| it.modified());
+        let written = written.map_err(|source| FolderError::Folder { path, source })?;
+        let written = written.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(clock::wall().saturating_sub(written))
     }
 
     /// Removes the key of a CA that nobody trusts any more.
@@ -94,4 +115,6 @@ fn each(ca_pem: &str) -> Vec<String> {
     parts.filter(|it| it.contains(END)).map(|it| format!("{}\n", it.trim())).collect()
 }
 
+/// Nodes ask at least this often, and hold the question open for most of it.
+const HEARD_AFTER: Duration = Duration::from_secs(30);
 const END: &str = "-----END CERTIFICATE-----";
