@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::address;
 use crate::app;
+use crate::app::handover::{Inherited, Program};
 use crate::app::stop;
 use crate::clock;
 use crate::config::Config;
@@ -48,7 +49,12 @@ enum Command {
         /// Stop when standard input closes, for a parent that may die.
         #[arg(long, hide = true)]
         with_parent: bool,
+        /// Take the place of the process that started this one.
+        #[arg(long, hide = true, conflicts_with = "with_parent")]
+        take_over: bool,
     },
+    /// Have a node hand over to a new process of its program, without a refused connection.
+    Handover(Admin),
     /// Validate a node's TOML file and print what it resolves to; binds nothing.
     Check {
         /// The node's TOML file.
@@ -153,7 +159,14 @@ pub fn run(cli: Cli) -> Result<()> {
 
 async fn run_async(command: Command) -> Result<()> {
     match command {
-        Command::Run { config, with_parent } => run_node(&config, with_parent).await,
+        Command::Run { config, with_parent, take_over } => {
+            run_node(&config, with_parent, take_over).await
+        }
+        Command::Handover(node) => {
+            let within = app::handover::ANSWER_MAX;
+            let told = ask_for(&node, Method::POST, "/v1/handover", within).await?;
+            show::handed_over(&told, node.json)
+        }
         Command::Demo(args) => demo::run(args).await,
         Command::Probe(args) => probe::run(args).await,
         Command::Ca(args) => ca::run(args).await,
@@ -206,13 +219,19 @@ async fn run_async(command: Command) -> Result<()> {
     }
 }
 
-async fn run_node(path: &Path, with_parent: bool) -> Result<()> {
+async fn run_node(path: &Path, with_parent: bool, take_over: bool) -> Result<()> {
+    // Another program may lie at this path by the time it is needed.
+    let program = Program::current()?;
+    let before = take_over.then(Inherited::receive).transpose()?;
     // Everything wrong with the file is said before anything is bound.
     let config = Config::load(path)?;
     telemetry::logs(config.log);
     telemetry::metrics();
-    let mut app = app::start(config).await?;
+    let mut app = app::start_after(config, before).await?;
     app.reload_on_hangup();
+    if !with_parent {
+        app.hand_over_to(program);
+    }
     show::line(&format!(
         "portolan {} serving clients on {}, operators on {}",
         app.gateway.identity.node, app.public, app.admin
@@ -240,9 +259,13 @@ fn locate(ip: &str, config: Option<&Path>) -> Result<()> {
 }
 
 async fn ask(node: &Admin, method: Method, path: &str) -> Result<Value> {
+    ask_for(node, method, path, Duration::from_secs(5)).await
+}
+
+async fn ask_for(node: &Admin, method: Method, path: &str, within: Duration) -> Result<Value> {
     let request = Request::builder().method(method).uri(path).body(Body::Empty)?;
     let dialer = Dialer::anywhere(Duration::from_secs(3));
-    let answer = exchange(&dialer, &node.admin, request, Duration::from_secs(5))
+    let answer = exchange(&dialer, &node.admin, request, within)
         .await
         .with_context(|| format!("{}: is the node running? give its --admin", node.admin))?;
     let status = answer.status();

@@ -214,6 +214,13 @@ pub(super) fn reloaded(told: &Value, dry_run: bool, json: bool) -> Result<()> {
     print(&out)
 }
 
+pub(super) fn handed_over(told: &Value, json: bool) -> Result<()> {
+    if json {
+        return print(&format!("{told:#}\n"));
+    }
+    print(&format!("process {} took over; this one ends what it serves\n", told["process"]))
+}
+
 pub(super) fn orchestrators(found: &Value, json: bool) -> Result<()> {
     if json {
         return line(&serde_json::to_string_pretty(found)?);
