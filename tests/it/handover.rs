@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinSet;
 
+use crate::naming::joining;
 use crate::node::{ONCE, Orch, RESERVE, params};
 
 /// A node in a process of its own, started through a link so that its program can be exchanged.
@@ -49,6 +50,10 @@ impl Running {
             orch.uri
         );
         std::fs::write(folder.path().join("node.toml"), text).unwrap();
+        Self::start_in(folder).await
+    }
+
+    async fn start_in(folder: TempDir) -> Self {
         let program = folder.path().join("portolan");
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_portolan"), &program).unwrap();
         let mut first = Command::new(&program)
@@ -210,6 +215,40 @@ async fn a_new_process_that_is_of_no_use_changes_nothing() {
         ended.expect("a client failed");
     }
     assert!(node.first.try_wait().unwrap().is_none(), "the node ended");
+}
+
+/// The peers never see two nodes of one name, and soon see the new process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_place_in_the_mesh_is_handed_over_too() {
+    let orch = Orch::start(params()).await;
+    let ca = crate::enroll::Ca::start().await;
+    let [of_a, of_b] = [ca.join("a").await, ca.join("b").await];
+    // A port that is free now, and most likely in a moment.
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let peer = format!("data = \".\"\n[[peer]]\nnode = \"a\"\naddress = \"{free}\"");
+    let b = joining(&of_b, "b", &peer).start(&[]).await;
+    let at = b.app.mesh.unwrap();
+    let peer = format!("data = \".\"\n[[peer]]\nnode = \"b\"\naddress = \"{at}\"");
+    let before = joining(&of_a, "a", &peer).start(std::slice::from_ref(&orch)).await;
+    let folder = before.stop().await;
+    let file = folder.path().join("node.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (head, mesh) = text.split_once("[mesh]").unwrap();
+    let mesh = mesh.replacen("127.0.0.1:0", &free.to_string(), 1);
+    std::fs::write(&file, format!("{head}[mesh]{mesh}")).unwrap();
+    let mut node = Running::start_in(folder).await;
+
+    let epoch = || {
+        let peers = b.app.gateway.shared.peers.load();
+        let row = peers.row("a".parse().unwrap())?;
+        row.epoch.filter(|_| row.standing == portolan::mesh::Standing::Up)
+    };
+    until("they are linked", async || epoch().is_some()).await;
+    let first = epoch();
+    node.hand_over().await.unwrap_or_else(|error| panic!("{error}\n{}", node.log()));
+    until("the new process is linked", async || epoch() > first).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(epoch() > first, "the old process came back");
 }
 
 fn signal(process: &Child, which: &str) {
