@@ -5,6 +5,7 @@ mod listeners;
 mod naming;
 mod peers;
 mod reload;
+mod remembered;
 mod sockets;
 pub mod stop;
 mod succession;
@@ -66,6 +67,7 @@ pub struct App {
     watches: JoinSet<()>,
     reloader: Arc<Reloader>,
     succession: Succession,
+    data: Option<PathBuf>,
 }
 
 /// Builds a node and starts it, in this order: what it knows, what it listens on, the actors,
@@ -81,12 +83,12 @@ pub async fn start_after(config: Config, before: Option<Inherited>) -> Result<Ap
     let drawn = drawn_key(&config, takeover.key());
     let key = ticket_key(config.ticket_key.as_deref(), drawn)?;
     let naming = config.mesh.as_ref().map(Naming::read).transpose()?;
-    let journal = open_journal(&config, &mut sockets)?;
-    let geo = open_geo(&config).await?;
+    let (journal, geo) = (open_journal(&config, &mut sockets)?, open_geo(&config).await?);
     let bound = Bound::bind(&config, &mut sockets)?;
 
     let (news, heard) = mpsc::channel(NEWS_MAX);
     let shared = Arc::new(share(&config, geo, heard));
+    recall(&config, &shared);
     takeover.mesh(config.mesh.is_some()).await?;
     let keeper = keeper(&config, naming, &mut sockets)?;
     let endpoint = keeper.as_ref().map(|it| it.endpoint().clone());
@@ -103,7 +105,7 @@ pub async fn start_after(config: Config, before: Option<Inherited>) -> Result<Ap
     let gateway =
         Arc::new(Gateway::new(edge_identity(&config)?, edge_params(&config), shared, journal, key));
     let (stop, stopped) = watch::channel(false);
-    let (listen, memory_max) = (config.listen, config.memory_max);
+    let (listen, memory_max, data) = (config.listen, config.memory_max, data_of(&config));
     let at = bound.addresses()?;
     let reloader = {
         let (gateway, keeper) = (Arc::clone(&gateway), keeper.clone());
@@ -119,7 +121,7 @@ pub async fn start_after(config: Config, before: Option<Inherited>) -> Result<Ap
     let direct = ways::ports(&bound.public);
     takeover.settle(&gateway).await?;
     let doors = bound.serve(&gateway, routes, listen, &stopped);
-    let watches = watch(&gateway, memory_max, direct, keeper);
+    let watches = watch(&gateway, (memory_max, data.clone()), direct, keeper);
     let mesh = endpoint.as_ref().map(Endpoint::local_addr).transpose()?;
     takeover.ready().await?;
     tracing::info!(
@@ -143,6 +145,7 @@ pub async fn start_after(config: Config, before: Option<Inherited>) -> Result<Ap
         doors,
         watches,
         reloader,
+        data,
         succession: Succession { sockets, asked, ask: handover, drawn, program: None },
     })
 }
@@ -169,6 +172,7 @@ impl App {
     /// Takes nothing new, lets what runs end, and ends.
     pub async fn stop(self) {
         tracing::info!("draining");
+        self.remember().await;
         self.gateway.drain();
         if let Some(mesh) = self.gateway.shared.refs.mesh.load().as_ref() {
             // Without a mesh nobody needs to know.
@@ -181,8 +185,10 @@ impl App {
 
     /// Leaves new connections to the process that took over, lets what runs end, and ends. What
     /// still comes on open connections is served.
-    async fn leave(self) {
+    async fn leave(mut self) {
         tracing::info!("handed over; draining");
+        // What the other process has learned since is not written over.
+        self.watches.abort_all();
         if let Some(endpoint) = &self.endpoint {
             endpoint.close();
         }
@@ -191,6 +197,17 @@ impl App {
         tokio::time::sleep(LAST_WORDS).await;
         self.gateway.drained(self.reloader.drain()).await;
         self.end().await;
+    }
+
+    /// Writes down what is known of orchestrators, for the next process.
+    async fn remember(&self) {
+        let Some(data) = self.data.clone() else { return };
+        let shared = Arc::clone(&self.gateway.shared);
+        let written = tokio::task::spawn_blocking(move || remembered::write(&data, &shared)).await;
+        if let Err(error) = written.map_err(anyhow::Error::from).flatten() {
+            let error = format!("{error:#}");
+            tracing::warn!(%error, "what is known of orchestrators is not kept");
+        }
     }
 
     async fn end(mut self) {
@@ -231,7 +248,7 @@ impl App {
 /// Starts what goes on beside requests.
 fn watch(
     gateway: &Arc<Gateway>,
-    memory_max: Option<u64>,
+    (memory_max, data): (Option<u64>, Option<PathBuf>),
     direct: Vec<u16>,
     keeper: Option<Arc<Keeper>>,
 ) -> JoinSet<()> {
@@ -240,7 +257,27 @@ fn watch(
     watches.spawn(async move { pressure::watch(&watched.pressure, memory_max).await });
     watches.spawn(ways::watch(Arc::clone(gateway), direct));
     keeper.into_iter().for_each(|it| naming::keep(it, &mut watches));
+    if let Some(data) = data {
+        watches.spawn(remembered::keep(Arc::clone(gateway), data));
+    }
     watches
+}
+
+fn data_of(config: &Config) -> Option<PathBuf> {
+    config.mesh.as_ref()?.data.clone()
+}
+
+/// Begins with what an earlier process knew of orchestrators.
+fn recall(config: &Config, shared: &Shared) {
+    let Some(data) = data_of(config) else { return };
+    match remembered::recall(&data, shared, clock::wall(), clock::now()) {
+        Ok(0) => {}
+        Ok(n) => tracing::info!(n, "orchestrators are remembered from before"),
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::warn!(%error, "what was known of orchestrators is of no use; it is asked anew");
+        }
+    }
 }
 
 fn open_journal(config: &Config, sockets: &mut Sockets) -> Result<Journal> {
@@ -362,7 +399,11 @@ fn ticket_key(path: Option<&Path>, drawn: Option<[u8; 32]>) -> Result<ticket::Ke
     if let Some(drawn) = drawn {
         return Ok(ticket::Key::new(drawn));
     }
-    let path = path.context("node.ticket_key: no file and no key")?;
+    read_ticket_key(path.context("node.ticket_key: no file and no key")?)
+}
+
+/// Reads the key of rewritten URLs from its file.
+pub(crate) fn read_ticket_key(path: &Path) -> Result<ticket::Key> {
     let remedy = || {
         let path: PathBuf = path.to_owned();
         format!(

@@ -1,6 +1,7 @@
 //! The commands.
 
 mod ca;
+mod doctor;
 mod node;
 mod probe;
 mod show;
@@ -61,6 +62,8 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Look at everything a node needs, and say what is wrong and what to do about it.
+    Doctor(doctor::DoctorArgs),
     /// Run three regional nodes and nine orchestrators on this machine, and watch them.
     Demo(demo::Args),
     /// Tell where an address is thought to be.
@@ -109,6 +112,8 @@ enum Command {
         #[arg(long, value_name = "ID", conflicts_with = "drain")]
         resume: Option<String>,
     },
+    /// List the nodes of the mesh as one of them sees them.
+    Members(Admin),
     /// List the sessions of a node.
     Sessions {
         #[command(flatten)]
@@ -145,16 +150,19 @@ struct Admin {
     json: bool,
 }
 
-/// Runs one command to its end.
-pub fn run(cli: Cli) -> Result<()> {
+/// Runs one command to its end; returns whether what it looked at is well.
+pub fn run(cli: Cli) -> Result<bool> {
     if let Command::Check { config } = &cli.command {
-        return check(config);
+        return check(config).map(|()| true);
     }
     if let Command::Locate { ip, config } = &cli.command {
-        return locate(ip, config.as_deref());
+        return locate(ip, config.as_deref()).map(|()| true);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run_async(cli.command))
+    if let Command::Doctor(args) = cli.command {
+        return runtime.block_on(doctor::run(args));
+    }
+    runtime.block_on(run_async(cli.command)).map(|()| true)
 }
 
 async fn run_async(command: Command) -> Result<()> {
@@ -181,6 +189,11 @@ async fn run_async(command: Command) -> Result<()> {
             };
             let found = ask(&node, Method::GET, &format!("/v1/explain?{query}")).await?;
             show::explain(&found, node.json)
+        }
+        Command::Members(node) => {
+            let own = ask(&node, Method::GET, "/v1/node").await?;
+            let found = ask(&node, Method::GET, "/v1/peers").await?;
+            show::members(&own, &found, node.json)
         }
         Command::Reload { node, dry_run } => {
             let path = format!("/v1/reload?dry_run={dry_run}");
@@ -215,7 +228,7 @@ async fn run_async(command: Command) -> Result<()> {
             bound.serve(stop::told(with_parent)).await;
             Ok(())
         }
-        Command::Check { .. } | Command::Locate { .. } => Ok(()),
+        Command::Check { .. } | Command::Locate { .. } | Command::Doctor(_) => Ok(()),
     }
 }
 

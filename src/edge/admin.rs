@@ -160,6 +160,7 @@ async fn peers(State(admin): State<Admin>) -> axum::Json<Value> {
         json!({
             "node": row.node,
             "region": row.region,
+            "epoch": row.epoch,
             "standing": format!("{:?}", row.standing).to_lowercase(),
             "membership": row.membership.map(|it| format!("{it:?}").to_lowercase()),
             "seed": row.seed,
