@@ -1,10 +1,14 @@
 //! One node: built from its configuration, run until told to stop, drained.
 
+pub mod handover;
 mod listeners;
 mod naming;
 mod peers;
 mod reload;
+mod remembered;
+mod sockets;
 pub mod stop;
+mod succession;
 mod ways;
 
 use std::net::SocketAddr;
@@ -21,9 +25,12 @@ use tokio::task::JoinSet;
 
 use crate::actors::directory::Configured;
 use crate::actors::{Shared, directory, mesh, root, sessions};
+use crate::app::handover::{Inherited, Program, Takeover};
 use crate::app::listeners::Bound;
 use crate::app::naming::{Keeper, Naming};
 use crate::app::reload::Reloader;
+use crate::app::sockets::Sockets;
+use crate::app::succession::Succession;
 use crate::clock;
 use crate::config::Config;
 use crate::edge::admin::{self, Admin};
@@ -59,24 +66,31 @@ pub struct App {
     doors: JoinSet<()>,
     watches: JoinSet<()>,
     reloader: Arc<Reloader>,
+    succession: Succession,
+    data: Option<PathBuf>,
 }
 
 /// Builds a node and starts it, in this order: what it knows, what it listens on, the actors,
 /// the listeners. Nothing is bound before everything that can be wrong was read.
 pub async fn start(config: Config) -> Result<App> {
-    let key = ticket_key(config.ticket_key.as_deref())?;
+    start_after(config, None).await
+}
+
+/// As [`start`], in the place of another process, which goes on if this one fails.
+pub async fn start_after(config: Config, before: Option<Inherited>) -> Result<App> {
+    let (mut takeover, handles) = Takeover::new(before)?;
+    let mut sockets = Sockets::new(handles);
+    let drawn = drawn_key(&config, takeover.key());
+    let key = ticket_key(config.ticket_key.as_deref(), drawn)?;
     let naming = config.mesh.as_ref().map(Naming::read).transpose()?;
-    let journal = match &config.journal {
-        // Room for those under way, and for what a disk that stalls for a moment leaves.
-        Some(path) => Journal::open(path, config.in_flight_max.saturating_mul(8))?,
-        None => Journal::disabled(),
-    };
-    let geo = open_geo(&config).await?;
-    let bound = Bound::bind(&config).await?;
+    let (journal, geo) = (open_journal(&config, &mut sockets)?, open_geo(&config).await?);
+    let bound = Bound::bind(&config, &mut sockets)?;
 
     let (news, heard) = mpsc::channel(NEWS_MAX);
     let shared = Arc::new(share(&config, geo, heard));
-    let keeper = keeper(&config, naming)?;
+    recall(&config, &shared);
+    takeover.mesh(config.mesh.is_some()).await?;
+    let keeper = keeper(&config, naming, &mut sockets)?;
     let endpoint = keeper.as_ref().map(|it| it.endpoint().clone());
     let mesh = endpoint
         .as_ref()
@@ -84,28 +98,32 @@ pub async fn start(config: Config) -> Result<App> {
         .map(|(endpoint, mesh)| peers::mesh_args(&config, mesh, endpoint.clone(), &shared, news))
         .transpose()?;
     let named = Arc::new(ArcSwap::from_pointee(configured(&config)));
-    let root_args = root_args(&config, &shared, Arc::clone(&named), mesh);
-    let (root, root_ended) =
-        Actor::spawn(None, root::RootActor, root_args).await.context("the actors did not start")?;
+    let args = root_args(&config, &shared, Arc::clone(&named), mesh);
+    let root = Actor::spawn(None, root::RootActor, args).await;
+    let (root, root_ended) = root.context("the actors did not start")?;
 
     let gateway =
         Arc::new(Gateway::new(edge_identity(&config)?, edge_params(&config), shared, journal, key));
     let (stop, stopped) = watch::channel(false);
-    let (listen, memory_max) = (config.listen, config.memory_max);
+    let (listen, memory_max, data) = (config.listen, config.memory_max, data_of(&config));
     let at = bound.addresses()?;
     let reloader = {
         let (gateway, keeper) = (Arc::clone(&gateway), keeper.clone());
         Arc::new(Reloader::new(gateway, named, &bound.public, keeper, config))
     };
+    let (handover, asked) = mpsc::channel(1);
     let routes = admin::routes(Admin {
+        handover: handover.clone(),
         gateway: Arc::clone(&gateway),
         metrics: telemetry::metrics(),
         reload: Arc::clone(&reloader) as Arc<dyn admin::Reload>,
     });
     let direct = ways::ports(&bound.public);
+    takeover.settle(&gateway).await?;
     let doors = bound.serve(&gateway, routes, listen, &stopped);
-    let watches = watches(&gateway, endpoint.as_ref(), keeper, direct, memory_max);
+    let watches = watch(&gateway, endpoint.as_ref(), (memory_max, data.clone()), direct, keeper);
     let mesh = endpoint.as_ref().map(Endpoint::local_addr).transpose()?;
+    takeover.ready().await?;
     tracing::info!(
         node = %gateway.identity.node,
         region = %gateway.identity.region,
@@ -127,36 +145,22 @@ pub async fn start(config: Config) -> Result<App> {
         doors,
         watches,
         reloader,
+        data,
+        succession: Succession { sockets, asked, ask: handover, drawn, program: None },
     })
 }
 
-/// Starts what goes on beside the serving.
-fn watches(
-    gateway: &Arc<Gateway>,
-    endpoint: Option<&Endpoint>,
-    keeper: Option<Arc<Keeper>>,
-    direct: Vec<u16>,
-    memory_max: Option<u64>,
-) -> JoinSet<()> {
-    let mut watches = JoinSet::new();
-    let watched = Arc::clone(gateway);
-    watches.spawn(async move { pressure::watch(&watched.pressure, memory_max).await });
-    keeper.into_iter().for_each(|it| naming::keep(it, &mut watches));
-    if let Some(endpoint) = endpoint {
-        // Set once, before anything is served.
-        drop(gateway.carrier.set(endpoint.clone()));
-        watches.spawn(edge::forward::serve(Arc::clone(gateway), endpoint.clone()));
-    }
-    watches.spawn(ways::watch(Arc::clone(gateway), direct));
-    watches
-}
-
 impl App {
-    /// Runs until `told` completes, then drains; an error when the actors gave up.
+    /// Runs until `told` completes, then drains, or until another process took its place, then
+    /// lets what it serves end; an error when the actors gave up.
     pub async fn run(mut self, told: impl Future<Output = ()>) -> Result<()> {
         let gave_up = tokio::select! {
             () = told => false,
             _ended = &mut self.root_ended => true,
+            () = self.succession.handed_over(&self.gateway, self.endpoint.as_ref()) => {
+                self.leave().await;
+                return Ok(());
+            }
         };
         if gave_up {
             bail!("the actors gave up after too many restarts; the log says of what");
@@ -166,8 +170,9 @@ impl App {
     }
 
     /// Takes nothing new, lets what runs end, and ends.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         tracing::info!("draining");
+        self.remember().await;
         self.gateway.drain();
         if let Some(mesh) = self.gateway.shared.refs.mesh.load().as_ref() {
             // Without a mesh nobody needs to know.
@@ -175,6 +180,38 @@ impl App {
         }
         self.gateway.drained(self.reloader.drain()).await;
         self.stop.send_replace(true);
+        self.end().await;
+    }
+
+    /// Leaves new connections to the process that took over, lets what runs end, and ends. What
+    /// still comes on open connections is served.
+    async fn leave(mut self) {
+        tracing::info!("handed over; draining");
+        // What the other process has learned since is not written over.
+        self.watches.abort_all();
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.close();
+        }
+        self.stop.send_replace(true);
+        // Whoever is about to ask on an open connection has asked by then.
+        tokio::time::sleep(LAST_WORDS).await;
+        self.gateway.drained(self.reloader.drain()).await;
+        self.end().await;
+    }
+
+    /// Writes down what is known of orchestrators, for the next process.
+    async fn remember(&self) {
+        let Some(data) = self.data.clone() else { return };
+        let shared = Arc::clone(&self.gateway.shared);
+        let written = tokio::task::spawn_blocking(move || remembered::write(&data, &shared)).await;
+        if let Err(error) = written.map_err(anyhow::Error::from).flatten() {
+            let error = format!("{error:#}");
+            tracing::warn!(%error, "what is known of orchestrators is not kept");
+        }
+    }
+
+    async fn end(mut self) {
+        self.succession.release();
         let ended = async { while self.doors.join_next().await.is_some() {} };
         // Idle connections have no request to end.
         drop(tokio::time::timeout(LAST_WORDS, ended).await);
@@ -190,6 +227,12 @@ impl App {
         tracing::info!("stopped");
     }
 
+    /// Hands over to `program` whenever the process is told to, by SIGUSR2 or at the admin door.
+    pub fn hand_over_to(&mut self, program: Program) {
+        let ask = self.succession.open(program);
+        self.watches.spawn(succession::on_signal(ask));
+    }
+
     /// Reads the configuration again whenever the process is told to by SIGHUP.
     pub fn reload_on_hangup(&mut self) {
         #[cfg(unix)]
@@ -202,9 +245,65 @@ impl App {
     }
 }
 
-fn keeper(config: &Config, naming: Option<Naming>) -> Result<Option<Arc<Keeper>>> {
+/// Starts what goes on beside requests.
+fn watch(
+    gateway: &Arc<Gateway>,
+    endpoint: Option<&Endpoint>,
+    (memory_max, data): (Option<u64>, Option<PathBuf>),
+    direct: Vec<u16>,
+    keeper: Option<Arc<Keeper>>,
+) -> JoinSet<()> {
+    let mut watches = JoinSet::new();
+    let watched = Arc::clone(gateway);
+    watches.spawn(async move { pressure::watch(&watched.pressure, memory_max).await });
+    watches.spawn(ways::watch(Arc::clone(gateway), direct));
+    if let Some(endpoint) = endpoint {
+        // Set once, before anything comes through peers.
+        drop(gateway.carrier.set(endpoint.clone()));
+        watches.spawn(edge::forward::serve(Arc::clone(gateway), endpoint.clone()));
+    }
+    keeper.into_iter().for_each(|it| naming::keep(it, &mut watches));
+    if let Some(data) = data {
+        watches.spawn(remembered::keep(Arc::clone(gateway), data));
+    }
+    watches
+}
+
+fn data_of(config: &Config) -> Option<PathBuf> {
+    config.mesh.as_ref()?.data.clone()
+}
+
+/// Begins with what an earlier process knew of orchestrators.
+fn recall(config: &Config, shared: &Shared) {
+    let Some(data) = data_of(config) else { return };
+    match remembered::recall(&data, shared, clock::wall(), clock::now()) {
+        Ok(0) => {}
+        Ok(n) => tracing::info!(n, "orchestrators are remembered from before"),
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::warn!(%error, "what was known of orchestrators is of no use; it is asked anew");
+        }
+    }
+}
+
+fn open_journal(config: &Config, sockets: &mut Sockets) -> Result<Journal> {
+    let Some(path) = &config.journal else { return Ok(Journal::disabled()) };
+    let file =
+        sockets.file("journal", path, || Journal::file(path).map_err(anyhow::Error::from))?;
+    // Room for those under way, and for what a disk that stalls for a moment leaves.
+    Ok(Journal::over(file, path, config.in_flight_max.saturating_mul(8))?)
+}
+
+fn keeper(
+    config: &Config,
+    naming: Option<Naming>,
+    sockets: &mut Sockets,
+) -> Result<Option<Arc<Keeper>>> {
     let Some((mesh, naming)) = config.mesh.as_ref().zip(naming) else { return Ok(None) };
-    let endpoint = peers::endpoint(config, mesh, naming.clone())?;
+    let listen = mesh.listen;
+    let taken = || format!("mesh.listen = {listen}: is another process using it?");
+    let socket = sockets.udp(MESH, listen).with_context(taken)?;
+    let endpoint = peers::endpoint(config, mesh, naming.clone(), socket)?;
     Ok(Some(Arc::new(Keeper::new(mesh.clone(), endpoint, naming))))
 }
 
@@ -291,12 +390,26 @@ fn edge_params(config: &Config) -> edge::Params {
     }
 }
 
-/// Reads the key of rewritten URLs, or draws one that dies with the process.
-fn ticket_key(path: Option<&Path>) -> Result<ticket::Key> {
-    let Some(path) = path else {
-        tracing::warn!("node.ticket_key is not set: rewritten URLs end with this process");
-        return Ok(ticket::Key::new(rand::rng().random()));
-    };
+/// Returns the key of rewritten URLs where no file holds it: that of the process before, or one
+/// that is drawn and dies with the process.
+fn drawn_key(config: &Config, before: Option<[u8; 32]>) -> Option<[u8; 32]> {
+    if config.ticket_key.is_some() {
+        return None;
+    }
+    tracing::warn!("node.ticket_key is not set: rewritten URLs end with this process");
+    Some(before.unwrap_or_else(|| rand::rng().random()))
+}
+
+/// Reads the key of rewritten URLs, unless it was `drawn`.
+fn ticket_key(path: Option<&Path>, drawn: Option<[u8; 32]>) -> Result<ticket::Key> {
+    if let Some(drawn) = drawn {
+        return Ok(ticket::Key::new(drawn));
+    }
+    read_ticket_key(path.context("node.ticket_key: no file and no key")?)
+}
+
+/// Reads the key of rewritten URLs from its file.
+pub(crate) fn read_ticket_key(path: &Path) -> Result<ticket::Key> {
     let remedy = || {
         let path: PathBuf = path.to_owned();
         format!(
@@ -316,6 +429,8 @@ fn ticket_key(path: Option<&Path>) -> Result<ticket::Key> {
     Ok(ticket::Key::new(bytes))
 }
 
+/// What the mesh's socket is for.
+const MESH: &str = "mesh";
 /// Messages from the mesh that wait for the directory.
 const NEWS_MAX: usize = 16;
 /// What idle connections and actors get to end.

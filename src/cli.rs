@@ -1,6 +1,7 @@
 //! The commands.
 
 mod ca;
+mod doctor;
 mod node;
 mod probe;
 mod show;
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 use crate::address;
 use crate::app;
+use crate::app::handover::{Inherited, Program};
 use crate::app::stop;
 use crate::clock;
 use crate::config::Config;
@@ -48,13 +50,20 @@ enum Command {
         /// Stop when standard input closes, for a parent that may die.
         #[arg(long, hide = true)]
         with_parent: bool,
+        /// Take the place of the process that started this one.
+        #[arg(long, hide = true, conflicts_with = "with_parent")]
+        take_over: bool,
     },
+    /// Have a node hand over to a new process of its program, without a refused connection.
+    Handover(Admin),
     /// Validate a node's TOML file and print what it resolves to; binds nothing.
     Check {
         /// The node's TOML file.
         #[arg(long)]
         config: PathBuf,
     },
+    /// Look at everything a node needs, and say what is wrong and what to do about it.
+    Doctor(doctor::DoctorArgs),
     /// Run three regional nodes and nine orchestrators on this machine, and watch them.
     Demo(demo::Args),
     /// Tell where an address is thought to be.
@@ -103,6 +112,8 @@ enum Command {
         #[arg(long, value_name = "ID", conflicts_with = "drain")]
         resume: Option<String>,
     },
+    /// List the nodes of the mesh as one of them sees them.
+    Members(Admin),
     /// List the sessions of a node.
     Sessions {
         #[command(flatten)]
@@ -139,21 +150,31 @@ struct Admin {
     json: bool,
 }
 
-/// Runs one command to its end.
-pub fn run(cli: Cli) -> Result<()> {
+/// Runs one command to its end; returns whether what it looked at is well.
+pub fn run(cli: Cli) -> Result<bool> {
     if let Command::Check { config } = &cli.command {
-        return check(config);
+        return check(config).map(|()| true);
     }
     if let Command::Locate { ip, config } = &cli.command {
-        return locate(ip, config.as_deref());
+        return locate(ip, config.as_deref()).map(|()| true);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run_async(cli.command))
+    if let Command::Doctor(args) = cli.command {
+        return runtime.block_on(doctor::run(args));
+    }
+    runtime.block_on(run_async(cli.command)).map(|()| true)
 }
 
 async fn run_async(command: Command) -> Result<()> {
     match command {
-        Command::Run { config, with_parent } => run_node(&config, with_parent).await,
+        Command::Run { config, with_parent, take_over } => {
+            run_node(&config, with_parent, take_over).await
+        }
+        Command::Handover(node) => {
+            let within = app::handover::ANSWER_MAX;
+            let told = ask_for(&node, Method::POST, "/v1/handover", within).await?;
+            show::handed_over(&told, node.json)
+        }
         Command::Demo(args) => demo::run(args).await,
         Command::Probe(args) => probe::run(args).await,
         Command::Ca(args) => ca::run(args).await,
@@ -168,6 +189,11 @@ async fn run_async(command: Command) -> Result<()> {
             };
             let found = ask(&node, Method::GET, &format!("/v1/explain?{query}")).await?;
             show::explain(&found, node.json)
+        }
+        Command::Members(node) => {
+            let own = ask(&node, Method::GET, "/v1/node").await?;
+            let found = ask(&node, Method::GET, "/v1/peers").await?;
+            show::members(&own, &found, node.json)
         }
         Command::Reload { node, dry_run } => {
             let path = format!("/v1/reload?dry_run={dry_run}");
@@ -202,17 +228,23 @@ async fn run_async(command: Command) -> Result<()> {
             bound.serve(stop::told(with_parent)).await;
             Ok(())
         }
-        Command::Check { .. } | Command::Locate { .. } => Ok(()),
+        Command::Check { .. } | Command::Locate { .. } | Command::Doctor(_) => Ok(()),
     }
 }
 
-async fn run_node(path: &Path, with_parent: bool) -> Result<()> {
+async fn run_node(path: &Path, with_parent: bool, take_over: bool) -> Result<()> {
+    // Another program may lie at this path by the time it is needed.
+    let program = Program::current()?;
+    let before = take_over.then(Inherited::receive).transpose()?;
     // Everything wrong with the file is said before anything is bound.
     let config = Config::load(path)?;
     telemetry::logs(config.log);
     telemetry::metrics();
-    let mut app = app::start(config).await?;
+    let mut app = app::start_after(config, before).await?;
     app.reload_on_hangup();
+    if !with_parent {
+        app.hand_over_to(program);
+    }
     show::line(&format!(
         "portolan {} serving clients on {}, operators on {}",
         app.gateway.identity.node, app.public, app.admin
@@ -240,9 +272,13 @@ fn locate(ip: &str, config: Option<&Path>) -> Result<()> {
 }
 
 async fn ask(node: &Admin, method: Method, path: &str) -> Result<Value> {
+    ask_for(node, method, path, Duration::from_secs(5)).await
+}
+
+async fn ask_for(node: &Admin, method: Method, path: &str, within: Duration) -> Result<Value> {
     let request = Request::builder().method(method).uri(path).body(Body::Empty)?;
     let dialer = Dialer::anywhere(Duration::from_secs(3));
-    let answer = exchange(&dialer, &node.admin, request, Duration::from_secs(5))
+    let answer = exchange(&dialer, &node.admin, request, within)
         .await
         .with_context(|| format!("{}: is the node running? give its --admin", node.admin))?;
     let status = answer.status();

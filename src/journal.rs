@@ -85,6 +85,12 @@ impl Journal {
     /// Makes the file and its directory where missing; a line the last run left unfinished
     /// is cut off. Blocks for a few disk accesses.
     pub fn open(path: &Path, capacity: usize) -> Result<Self, JournalError> {
+        Self::over(Self::file(path)?, path, capacity)
+    }
+
+    /// Opens the file of the journal at `path`, for this process and those it hands the file
+    /// to; makes it where missing, and cuts off a line the last run left unfinished.
+    pub fn file(path: &Path) -> Result<File, JournalError> {
         let refused = |error| JournalError::Io { path: path.to_owned(), error };
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory).map_err(refused)?;
@@ -96,15 +102,22 @@ impl Journal {
             Err(TryLockError::WouldBlock) => return Err(JournalError::Taken(path.to_owned())),
             Err(TryLockError::Error(error)) => return Err(refused(error)),
         }
-        let len = cut_torn_line(&mut file, path).map_err(refused)?;
+        cut_torn_line(&mut file, path).map_err(refused)?;
+        Ok(file)
+    }
+
+    /// As [`Self::open`], with the file that [`Self::file`] opened, here or in a process that
+    /// handed it over and may still append to it.
+    pub fn over(file: File, path: &Path, capacity: usize) -> Result<Self, JournalError> {
+        let refused = |error| JournalError::Io { path: path.to_owned(), error };
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(refused)?;
 
         let (records, receiver) = mpsc::channel(capacity.clamp(1, Self::CAPACITY_MAX));
         let (stop, stopped) = watch::channel(false);
         let (alive, writer) = watch::channel(());
-        let task =
-            Writer { file, len, records: receiver, stop: stopped, report: Report::default() };
+        let report = Report::default();
+        let task = Writer { file, path: path.to_owned(), records: receiver, stop: stopped, report };
         std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || {
@@ -171,8 +184,8 @@ pub fn verify(path: &Path) -> Result<Count, JournalError> {
     }
 }
 
-/// Cuts `file` behind its last newline; returns the length that is left.
-fn cut_torn_line(file: &mut File, path: &Path) -> io::Result<u64> {
+/// Cuts `file` behind its last newline.
+fn cut_torn_line(file: &mut File, path: &Path) -> io::Result<()> {
     let len = file.metadata()?.len();
     let mut whole = len;
     let mut piece = [0; 4096];
@@ -193,7 +206,7 @@ fn cut_torn_line(file: &mut File, path: &Path) -> io::Result<u64> {
         counter!("portolan_journal_torn_total").increment(1);
         tracing::warn!(journal = %path.display(), n_bytes = len - whole, "a torn line was cut off");
     }
-    Ok(whole)
+    Ok(())
 }
 
 /// Covers the time late requests are given, a last batch and a slow sync.

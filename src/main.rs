@@ -15,7 +15,8 @@ fn main() -> ExitCode {
     let ended = cli::run(Cli::parse());
     telemetry::flush();
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             cli::complain(&error);
             // As sysexits.h has it: a command or a configuration that cannot be used.

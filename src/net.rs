@@ -175,11 +175,16 @@ impl Endpoint {
     /// Runs inside a tokio runtime.
     pub fn bind(params: Params, greeting: Greeting) -> Result<Self, NetError> {
         let listen = params.listen;
-        let bound = || {
-            let socket = UdpSocket::bind(listen)?;
-            TokioRuntime.wrap_udp_socket(socket)
-        };
-        let socket = bound().map_err(|source| NetError::Bind { listen, source })?;
+        let socket = UdpSocket::bind(listen).map_err(|source| NetError::Bind { listen, source })?;
+        Self::on(params, greeting, socket)
+    }
+
+    /// As [`Self::bind`], on a socket that is bound already.
+    pub fn on(params: Params, greeting: Greeting, socket: UdpSocket) -> Result<Self, NetError> {
+        let listen = params.listen;
+        let socket = TokioRuntime
+            .wrap_udp_socket(socket)
+            .map_err(|source| NetError::Bind { listen, source })?;
         Self::over(params, greeting, EndpointConfig::default(), socket)
     }
 
@@ -277,6 +282,21 @@ impl Endpoint {
         };
         door.revoked.store(Arc::clone(&revoked));
         Ok(door.live.close_revoked(&revoked))
+    }
+
+    /// Leaves the socket to another process: moves to a port of the system's choice, where no
+    /// peer finds this node. Links end when they have been silent for too long.
+    pub fn leave(&self) -> io::Result<()> {
+        let mut any = self.local_addr()?;
+        any.set_port(0);
+        // Of the socket before the last one packets are still read: twice, and it is gone.
+        self.return_to(UdpSocket::bind(any)?)?;
+        self.return_to(UdpSocket::bind(any)?)
+    }
+
+    /// Moves to `socket`, such as the one it left.
+    pub fn return_to(&self, socket: UdpSocket) -> io::Result<()> {
+        self.shared.quinn.rebind(socket)
     }
 
     /// Dials `peer` and greets it.

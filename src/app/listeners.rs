@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::app::sockets::Sockets;
 use crate::config::{Config, Listening};
 use crate::edge::{Gateway, dns, doors};
 use crate::listen::names::Names;
@@ -32,14 +33,14 @@ pub(super) struct Addresses {
 }
 
 impl Bound {
-    /// Binds everything, or nothing for long.
-    pub(super) async fn bind(config: &Config) -> Result<Self> {
-        let public = bind_public(&config.listeners).await?;
+    /// Binds everything, or nothing for long; what `sockets` took over is used as it is.
+    pub(super) fn bind(config: &Config, sockets: &mut Sockets) -> Result<Self> {
+        let public = bind_public(&config.listeners, sockets)?;
         let taken = || format!("listen.admin = {}: is another process using it?", config.admin);
-        let admin = TcpListener::bind(config.admin).await.with_context(taken)?;
+        let admin = sockets.tcp("admin", config.admin).with_context(taken)?;
         let resolvers = match &config.dns {
             Some(dns) => {
-                let (udp, tcp) = bind_dns(dns.listen).await?;
+                let (udp, tcp) = bind_dns(dns.listen, sockets)?;
                 Some((dns.params.clone(), udp, tcp))
             }
             None => None,
@@ -80,12 +81,12 @@ impl Bound {
 }
 
 /// At least one is left to clients.
-async fn bind_public(listening: &[Listening]) -> Result<Vec<Listener>> {
+fn bind_public(listening: &[Listening], sockets: &mut Sockets) -> Result<Vec<Listener>> {
     ensure!(!listening.is_empty(), "listen: clients have nowhere to connect; set listen.public");
     let mut bound = Vec::with_capacity(listening.len());
     for it in listening {
         let taken = || format!("listen: {}: is another process using it?", it.address);
-        let tcp = TcpListener::bind(it.address).await.with_context(taken)?;
+        let tcp = sockets.tcp("clients", it.address).with_context(taken)?;
         let certificate = it.tls.as_ref().map(Certificate::load).transpose()?;
         let tls = certificate.map(Tls::new).transpose()?;
         let names = Names::new(it.names.iter().cloned());
@@ -95,11 +96,12 @@ async fn bind_public(listening: &[Listening]) -> Result<Vec<Listener>> {
     Ok(bound)
 }
 
-async fn bind_dns(at: SocketAddr) -> Result<(UdpSocket, TcpListener)> {
+fn bind_dns(at: SocketAddr, sockets: &mut Sockets) -> Result<(UdpSocket, TcpListener)> {
     let remedy = "is another resolver using it, or does a port below 1024 take a right?";
     let taken = || format!("dns.listen = {at}: {remedy}");
-    let udp = UdpSocket::bind(at).await.with_context(taken)?;
+    let udp = sockets.udp("dns", at).with_context(taken)?;
+    let udp = UdpSocket::from_std(udp)?;
     // Port 0 takes any: the same one for both.
-    let tcp = TcpListener::bind(udp.local_addr()?).await.with_context(taken)?;
+    let tcp = sockets.tcp("dns over TCP", udp.local_addr()?).with_context(taken)?;
     Ok((udp, tcp))
 }

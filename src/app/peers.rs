@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::io::Write;
+use std::net::UdpSocket;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -22,7 +23,13 @@ fn greeting(config: &Config) -> Greeting {
     Greeting { node: config.node, region: config.region, epoch: 0, features: 0 }
 }
 
-pub(super) fn endpoint(config: &Config, mesh: &MeshConfig, naming: Naming) -> Result<Endpoint> {
+/// Answers and dials peers on `socket`, which is at the mesh's address.
+pub(super) fn endpoint(
+    config: &Config,
+    mesh: &MeshConfig,
+    naming: Naming,
+    socket: UdpSocket,
+) -> Result<Endpoint> {
     let Naming { identity, trust, revoked } = naming;
     let params = net::Params {
         listen: mesh.listen,
@@ -35,7 +42,7 @@ pub(super) fn endpoint(config: &Config, mesh: &MeshConfig, naming: Naming) -> Re
         age_max: Duration::from_secs(24 * 3600),
         outbound_max: 64,
     };
-    Ok(Endpoint::bind(params, greeting(config))?)
+    Ok(Endpoint::on(params, greeting(config), socket)?)
 }
 
 pub(super) fn mesh_args(

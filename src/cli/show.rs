@@ -214,6 +214,13 @@ pub(super) fn reloaded(told: &Value, dry_run: bool, json: bool) -> Result<()> {
     print(&out)
 }
 
+pub(super) fn handed_over(told: &Value, json: bool) -> Result<()> {
+    if json {
+        return print(&format!("{told:#}\n"));
+    }
+    print(&format!("process {} took over; this one ends what it serves\n", told["process"]))
+}
+
 pub(super) fn orchestrators(found: &Value, json: bool) -> Result<()> {
     if json {
         return line(&serde_json::to_string_pretty(found)?);
@@ -237,6 +244,37 @@ pub(super) fn orchestrators(found: &Value, json: bool) -> Result<()> {
             text(&it["in_flight"]),
             text(&it["uri"]),
             it["last_failure"].as_str().map_or(String::new(), |said| format!(" ({said})")),
+        )?;
+    }
+    writeln!(out)?;
+    print(&out)
+}
+
+/// `own` is what the asked node says of itself, `found` what it says of its peers.
+pub(super) fn members(own: &Value, found: &Value, json: bool) -> Result<()> {
+    if json {
+        let all = serde_json::json!({ "node": own, "peers": found["peers"] });
+        return line(&serde_json::to_string_pretty(&all)?);
+    }
+    let mut out = String::new();
+    writeln!(
+        out,
+        "{:<16} {:<6} {:<11} {:<10} {:>8} {:>14}  address",
+        "node", "region", "standing", "membership", "rtt ms", "epoch"
+    )?;
+    writeln!(out, "{:<16} {:<6} {:<11}", text(&own["node"]), text(&own["region"]), "itself")?;
+    for it in found["peers"].as_array().into_iter().flatten() {
+        let drains = it["draining"].as_bool().unwrap_or_default();
+        writeln!(
+            out,
+            "{:<16} {:<6} {:<11} {:<10} {:>8} {:>14}  {}",
+            text(&it["node"]),
+            text(&it["region"]),
+            if drains { "draining".to_owned() } else { text(&it["standing"]) },
+            text(&it["membership"]),
+            it["rtt_ms"].as_f64().map_or(String::from("-"), |it| format!("{it:.1}")),
+            text(&it["epoch"]),
+            text(&it["address"]),
         )?;
     }
     writeln!(out)?;

@@ -16,6 +16,7 @@ use axum::routing::{delete, get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::actors::{directory, sessions};
 use crate::address::parse;
@@ -36,7 +37,13 @@ pub struct Admin {
     pub metrics: PrometheusHandle,
     /// Reads the configuration again.
     pub reload: Arc<dyn Reload>,
+    /// Takes wishes to hand over to a new process; closed in a node that cannot.
+    pub handover: mpsc::Sender<HandOver>,
 }
+
+/// A wish to hand over to a new process. It is answered with that one's id, or with why this
+/// process goes on.
+pub type HandOver = oneshot::Sender<Result<u32, String>>;
 
 /// Who can read the configuration again.
 pub trait Reload: Send + Sync {
@@ -58,6 +65,7 @@ pub fn routes(admin: Admin) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/node", get(node))
         .route("/v1/reload", post(reload))
+        .route("/v1/handover", post(hand_over))
         .route("/v1/peers", get(peers))
         .route("/v1/orchestrators", get(orchestrators))
         .route("/v1/orchestrators/{id}/drain", post(drain_orchestrator).delete(resume_orchestrator))
@@ -133,6 +141,18 @@ async fn reload(
     }
 }
 
+async fn hand_over(State(admin): State<Admin>) -> Response {
+    let (told, done) = oneshot::channel();
+    if admin.handover.try_send(told).is_err() {
+        return refuse(StatusCode::CONFLICT, NO_HANDOVER);
+    }
+    match done.await {
+        Ok(Ok(process)) => axum::Json(json!({ "process": process })).into_response(),
+        Ok(Err(why)) => refuse(StatusCode::CONFLICT, &why),
+        Err(_stopped) => refuse(StatusCode::SERVICE_UNAVAILABLE, "this node is being stopped"),
+    }
+}
+
 async fn peers(State(admin): State<Admin>) -> axum::Json<Value> {
     let now = clock::now();
     let peers = admin.gateway.shared.peers.load();
@@ -140,6 +160,7 @@ async fn peers(State(admin): State<Admin>) -> axum::Json<Value> {
         json!({
             "node": row.node,
             "region": row.region,
+            "epoch": row.epoch,
             "standing": format!("{:?}", row.standing).to_lowercase(),
             "membership": row.membership.map(|it| format!("{it:?}").to_lowercase()),
             "seed": row.seed,
@@ -395,5 +416,6 @@ fn refuse(status: StatusCode, message: &str) -> Response {
 
 /// Rows one answer lists.
 const ROWS_MAX: usize = 10_000;
+const NO_HANDOVER: &str = "a hand-over is under way, or this node ends with its parent";
 const NO_DOOR: &str = "no such path at this door; /readyz, /metrics and /v1/node are among those";
 const RESTARTING: &str = "the actor in charge is being restarted; try again in a second";

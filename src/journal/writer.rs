@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use metrics::counter;
@@ -10,14 +11,15 @@ use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::journal::UsageRecord;
+use crate::journal::cut_torn_line;
 use crate::journal::line;
 
 /// Owns the file while the journal is open.
 #[derive(Debug)]
 pub(crate) struct Writer {
     pub(crate) file: File,
-    /// Where the last whole line ends, in bytes.
-    pub(crate) len: u64,
+    /// Where the file is, for those who are told of it.
+    pub(crate) path: PathBuf,
     pub(crate) records: mpsc::Receiver<UsageRecord>,
     /// Turns true, or loses its sender, when the journal is to close.
     pub(crate) stop: watch::Receiver<bool>,
@@ -94,15 +96,13 @@ impl Writer {
             record.clip();
             line::push(&mut text, &mut json, &record);
         }
-        match self.file.write_all(&text) {
-            Ok(()) => self.len += text.len() as u64,
-            Err(error) => {
-                counter!("portolan_journal_lost_total").increment(n_records);
-                self.report.take("write", &error);
-                // A line half written would spoil the next one.
-                if let Err(error) = self.file.set_len(self.len) {
-                    self.report.take("cut", &error);
-                }
+        if let Err(error) = self.file.write_all(&text) {
+            counter!("portolan_journal_lost_total").increment(n_records);
+            self.report.take("write", &error);
+            // A line half written would spoil the next one. Where the file ends is looked up:
+            // a process that hands this one its place writes there too.
+            if let Err(error) = cut_torn_line(&mut self.file, &self.path) {
+                self.report.take("cut", &error);
             }
         }
     }

@@ -140,7 +140,8 @@ async fn http1<S, B>(
         .max_buf_size(STEP)
         .serve_connection(io, service)
         .with_upgrades();
-    until_stopped(served, connection, patience, stop, |it| it.graceful_shutdown()).await;
+    until_stopped(served, connection, (patience, LAST_REQUEST), stop, |it| it.graceful_shutdown())
+        .await;
 }
 
 /// Speaks HTTP/2, gRPC included.
@@ -167,15 +168,18 @@ async fn http2<S, B>(
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_WITHIN)
         .serve_connection(TokioIo::new(stream), service);
+    // Here a client is told which of its requests were not taken up.
+    let patience = (patience, Duration::ZERO);
     until_stopped(served, connection, patience, stop, |it| it.graceful_shutdown()).await;
 }
 
 /// Drives one connection until it ends, its client has taken too long, or all are to stop;
-/// then it ends its requests first.
+/// then it ends its requests first. One without a request gets the second of `patience` for
+/// another, which may be on its way.
 async fn until_stopped<C>(
     served: C,
     connection: &Connection,
-    patience: Patience,
+    patience: (Patience, Duration),
     mut stop: watch::Receiver<bool>,
     shut_down: impl Fn(Pin<&mut C>),
 ) where
@@ -185,12 +189,19 @@ async fn until_stopped<C>(
     let goodbye = tokio::select! {
         biased;
         ended = served.as_mut() => return note_end(ended),
-        () = connection.pace.expired(patience) => {
+        () = connection.pace.expired(patience.0) => {
             counter!("portolan_connections_expired_total").increment(1);
             Some(GOODBYE)
         }
         _ = stop.wait_for(|stop| *stop) => None,
     };
+    if goodbye.is_none() {
+        tokio::select! {
+            biased;
+            ended = served.as_mut() => return note_end(ended),
+            () = connection.pace.asked(patience.1) => {}
+        }
+    }
     shut_down(served.as_mut());
     match goodbye {
         None => note_end(served.await),
@@ -227,5 +238,9 @@ const SEND_BUFFER: usize = 64 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// and has this long to say so.
 const PING_WITHIN: Duration = Duration::from_secs(10);
+/// How long a connection of a node that stops may wait for its first request, or for another:
+/// several round trips around the world. Closed before, it would look broken to a client that
+/// has just sent one.
+const LAST_REQUEST: Duration = Duration::from_millis(500);
 /// What a client that is sent away gets to hear of it.
 const GOODBYE: Duration = Duration::from_secs(1);

@@ -62,6 +62,14 @@ impl Pace {
         Some(head.map_or(idle, |ms| (at(ms) + patience.head).min(idle)))
     }
 
+    /// Waits until a request is under way, `within` at most.
+    pub(crate) async fn asked(&self, within: Duration) {
+        let until = clock::now() + within;
+        while self.busy.load(Ordering::Acquire) == 0 && clock::now() < until {
+            tokio::time::sleep(ASKED_LOOK).await;
+        }
+    }
+
     /// Waits until the client has taken too long. To be polled along with the connection
     /// itself, by whose progress it learns of heads that begin.
     pub(crate) async fn expired(&self, patience: Patience) {
@@ -106,6 +114,10 @@ impl Drop for Busy {
         pace.busy.fetch_sub(1, Ordering::AcqRel);
     }
 }
+
+/// How often a connection that is to end looks whether it was asked something: an answer that
+/// ends sooner leaves it open until the next look, or closes it where the client knows of it.
+const ASKED_LOOK: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
 mod tests {

@@ -32,6 +32,8 @@ pub struct PeerRow {
     pub node: NodeId,
     /// The region its last greeting named; `None` before the first.
     pub region: Option<RegionId>,
+    /// The boot epoch its link greeted with; `None` without a link.
+    pub epoch: Option<u64>,
     /// How this node stands with it.
     pub standing: Standing,
     /// How it stands with the members as a whole: a hint, which a link that is up outweighs.
@@ -178,6 +180,7 @@ impl Peer {
         PeerRow {
             node,
             region: self.region,
+            epoch: up.map(|it| it.epoch),
             standing: match self.state {
                 State::Down => Standing::Down,
                 State::Up(_) => Standing::Up,

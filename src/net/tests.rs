@@ -103,6 +103,28 @@ async fn two_nodes_greet_and_frames_pass_both_ways() {
 }
 
 #[tokio::test]
+async fn a_socket_is_left_to_another_and_taken_again() {
+    let authority = authority();
+    let [b, c] = ["b", "c"].map(|it| endpoint(&authority, it));
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (at, kept) = (socket.local_addr().unwrap(), socket.try_clone().unwrap());
+    let identity = authority.issue(node("a")).unwrap();
+    let named = params(&authority, identity);
+    let old = Endpoint::on(named.clone(), greeting("a"), socket).unwrap();
+    b.dial(node("a"), at).await.unwrap();
+    old.leave().unwrap();
+    assert_ne!(old.local_addr().unwrap(), at);
+    let later = Greeting { epoch: 2, ..greeting("a") };
+    let new = Endpoint::on(named, later, kept.try_clone().unwrap()).unwrap();
+    for other in [&b, &c] {
+        assert_eq!(other.dial(node("a"), at).await.unwrap().greeting, later);
+    }
+    new.leave().unwrap();
+    old.return_to(kept).unwrap();
+    assert_eq!(c.dial(node("a"), at).await.unwrap().greeting, greeting("a"));
+}
+
+#[tokio::test]
 async fn a_full_queue_refuses_at_once_and_gives_the_message_back() {
     let (_a, _b, dialed, _accepted) = linked(&authority()).await;
     // Nothing is awaited between these, so the writer takes none of them.

@@ -49,6 +49,16 @@ impl Pins {
         other.due
     }
 
+    /// Returns what the certificate of `id` hashed to when it was first met.
+    pub fn of(&self, id: OrchestratorId) -> Option<[u8; 32]> {
+        self.lock().get(&id).map(|it| it.digest)
+    }
+
+    /// Pins what an earlier process had pinned, unless one was met since.
+    pub fn restore(&self, id: OrchestratorId, digest: [u8; 32]) {
+        self.lock().entry(id).or_insert(Pin { digest, other: None });
+    }
+
     /// Forgets an orchestrator.
     pub fn forget(&self, id: OrchestratorId) {
         self.lock().remove(&id);
@@ -169,6 +179,19 @@ mod tests {
         assert!(pins.accepts(ID, b"first"));
         assert!(!pins.repin(now + REPIN_AFTER, ID));
         assert!(!pins.accepts(ID, b"second"));
+    }
+
+    #[test]
+    fn a_pin_outlives_its_process() {
+        let (pins, _now) = pinned();
+        let later = Pins::default();
+        later.restore(ID, pins.of(ID).unwrap());
+        assert!(!later.accepts(ID, b"second"));
+        assert!(later.accepts(ID, b"first"));
+        let met = Pins::default();
+        assert!(met.accepts(ID, b"second"));
+        met.restore(ID, pins.of(ID).unwrap());
+        assert!(met.accepts(ID, b"second"));
     }
 
     #[test]

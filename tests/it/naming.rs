@@ -14,6 +14,11 @@ use crate::node::{Node, Setup};
 
 /// A node that has joined under `name`, and what it is told by `more`.
 async fn start(joined: &Joined, name: &'static str, more: &str) -> Arc<Node> {
+    Arc::new(joining(joined, name, more).start(&[]).await)
+}
+
+/// What a node is made of that has joined under `name`; `more` begins within `[mesh]`.
+pub(crate) fn joining(joined: &Joined, name: &'static str, more: &str) -> Setup {
     let mut setup = Setup::new(name).more(&format!(
         "[mesh]\nlisten = \"127.0.0.1:0\"\ntrust_domain = \"mesh.test\"\nca = \"ca.pem\"\n\
          cert = \"node.pem\"\nkey = \"node.key\"\nrevoked = \"revoked.pem\"\n\
@@ -29,7 +34,7 @@ async fn start(joined: &Joined, name: &'static str, more: &str) -> Arc<Node> {
     ] {
         setup.files.push((file.to_owned(), text.clone().into_bytes()));
     }
-    Arc::new(setup.start(&[]).await)
+    setup
 }
 
 fn peers(more: &str, peer: &str, address: Option<std::net::SocketAddr>) -> String {

@@ -188,6 +188,12 @@ pub(crate) struct Session {
 }
 
 impl Node {
+    /// Starts where another has stopped.
+    pub(crate) async fn again(folder: TempDir) -> Self {
+        let config = Config::load(&folder.path().join("node.toml")).unwrap();
+        Self { app: app::start(config).await.unwrap(), folder, tasks: Mutex::default() }
+    }
+
     /// Waits until `n` orchestrators are ready.
     pub(crate) async fn until_ready(&self, n: usize) {
         self.until("orchestrators are ready", || {

@@ -55,15 +55,23 @@ class Process:
     def end(self, seconds=15.0):
         """Asks it to stop and waits; returns the seconds it took."""
         begun = time.monotonic()
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        # Its group is its own, and holds whoever took its place.
+        self.tell_group(signal.SIGCONT)
+        self.tell_group(signal.SIGTERM)
+        while self.tell_group(0) and time.monotonic() - begun < seconds:
+            self.process.poll()
+            time.sleep(0.02)
+        self.tell_group(signal.SIGKILL)
+        self.process.wait()
         return time.monotonic() - begun
+
+    def tell_group(self, number):
+        """Signals all of its group; tells whether there was anybody."""
+        try:
+            os.killpg(self.process.pid, number)
+            return True
+        except ProcessLookupError:
+            return False
 
 
 class Node:

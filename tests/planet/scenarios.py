@@ -121,6 +121,22 @@ def restarted(planet, tally):
     print(f"  restarted: {watching.told()}", flush=True)
 
 
+def handed_over(planet, tally):
+    """A node hands everything over to a new process of its binary, under load."""
+    node = planet.nodes[0]
+    with Watching(planet) as watching:
+        node.running.signal(signal.SIGUSR2)
+        _, took = until("the old process is gone", lambda: node.running.process.poll() is not None, 60)
+        until("the new one is ready", node.is_ready)
+        _, linked = until("the mesh is whole", all_up(planet))
+    tally.check("handed over: clients notice nothing", watching.problem())
+    moved = sum(it.moves for it in watching.callers if it.host.region == node.region)
+    tally.check("handed over: nobody had to go elsewhere",
+                None if moved <= 1 else f"{moved} times somebody did")
+    print(f"  handed over: the old process ended after {took:.1f} s, linked {linked:.1f} s later; "
+          f"{watching.told()}", flush=True)
+
+
 def rotated(planet, tally):
     """The mesh's CA is replaced under load, step by step; no link is down in between."""
     with Watching(planet) as watching:
@@ -156,4 +172,4 @@ def probed(planet, tally):
                 None if b'"evidence":"own"' in said else f"it says {said[:300]}")
 
 
-ALL = [meet, killed, frozen, parted, restarted, rotated, probed]
+ALL = [meet, killed, frozen, parted, restarted, handed_over, rotated, probed]
