@@ -189,10 +189,11 @@ impl App {
         tracing::info!("handed over; draining");
         // What the other process has learned since is not written over.
         self.watches.abort_all();
-        if let Some(endpoint) = &self.endpoint {
-            endpoint.close();
-        }
         self.stop.send_replace(true);
+        // Nor does this one end a session that goes on there and is idle only here, check
+        // anybody, or keep links to peers. What is under way needs no actor, and the last View
+        // stays; the endpoint does too, for what goes through a peer.
+        self.root.stop(None);
         // Whoever is about to ask on an open connection has asked by then.
         tokio::time::sleep(LAST_WORDS).await;
         self.gateway.drained(self.reloader.drain()).await;
