@@ -3,7 +3,7 @@
 //! what it serves come to its end. When anything goes wrong before, the old one goes on.
 //!
 //! They talk over a Unix socket that is the new process's standard input, so that nothing
-//! lies in a file or in the environment. First comes an [`Offer`], along with the handles; then
+//! lies in a file or in the environment. First comes an offer, along with the handles; then
 //! the new process asks for the mesh's port, when it is about to use it, and says when it is
 //! ready. Only one of the two may be this node to its peers: the old one leaves the port first,
 //! and takes it again if the new one fails.
