@@ -23,6 +23,7 @@ mod policies;
 mod reload;
 mod scale;
 mod sessions;
+mod sharing;
 mod steering;
 mod tidy;
 mod wall;
