@@ -12,6 +12,7 @@ mod drain;
 mod enroll;
 mod failover;
 mod guard;
+mod hostile;
 mod inputs;
 mod journal;
 mod listen;
