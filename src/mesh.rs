@@ -8,6 +8,7 @@
 
 pub mod backoff;
 mod budget;
+mod claims;
 pub mod election;
 mod greeting;
 pub mod limits;
@@ -25,6 +26,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use self::budget::Budget;
+pub use self::claims::Claimed;
+use self::claims::Claims;
 pub use self::greeting::{BadGreeting, Greeting};
 pub use self::limits::Fault;
 use self::limits::Meters;
@@ -74,6 +77,9 @@ pub struct Params {
     pub quarantine: Duration,
     /// How often readers are told what changed, at most.
     pub news_interval: Duration,
+    /// Whether peers are told at once of what is in flight where few places are left, and
+    /// what they tell is heeded.
+    pub share_load: bool,
     /// What a peer may send.
     pub limits: limits::Params,
     /// Bounds of the records.
@@ -128,6 +134,8 @@ pub enum Output {
     Forgotten(NodeId),
     /// Other is known of these orchestrators than before; at most [`MAX_NEWS`] at a time.
     Changed(Vec<OrchestratorId>),
+    /// Peers use these orchestrators otherwise than they said before.
+    Claimed(Vec<Claimed>),
     /// A link to the peer counts.
     PeerUp(NodeId),
     /// No link to the peer counts any more.
@@ -158,6 +166,7 @@ pub struct Mesh {
     peers: BTreeMap<NodeId, Peer>,
     members: Members,
     budget: Budget,
+    claims: Claims,
     store: MemoryStore,
     outbox: Outbox,
     outputs: VecDeque<Output>,
@@ -197,6 +206,7 @@ impl Mesh {
             peers: others.map(|node| (node, Peer::new(true))).collect(),
             members: Members::new(now, identity, seed, members_max),
             budget: Budget::new(now, params.bytes_per_second),
+            claims: Claims::default(),
             store: MemoryStore::new(params.health.clone()),
             outbox: Outbox::new(params.health.clone()),
             outputs: VecDeque::new(),
@@ -274,8 +284,7 @@ impl Mesh {
         peer.heard_at = Some(now);
         peer.counts.n_frames += 1;
         up.silent_at = now + self.params.silence;
-        let n_records =
-            if let Message::Delta(delta) = &frame.message { delta.records.len() } else { 0 };
+        let n_records = frame.message.n_rows();
         let meters = peer.meters.get_or_insert_with(|| Meters::new(now, self.params.limits));
         if let Err(fault) = meters.take(now, frame.size, n_records) {
             self.quarantine(now, node, fault);
@@ -294,6 +303,7 @@ impl Mesh {
             }
             Message::Digest(digest) => self.take_digest(now, node, &digest),
             Message::Pull(pull) => self.take_pull(now, node, &pull),
+            Message::Load(load) => self.take_load(now, node, &load),
             Message::Unknown { .. } => peer.counts.n_unknown += 1,
             Message::Hello(_) | Message::HelloAck(_) => {
                 self.quarantine(now, node, Fault::OutOfPlace);

@@ -223,6 +223,7 @@ impl Orchestrator {
             let own = &self.declared.uri;
             self.instances = others.filter(|uri| uri != own).take(INSTANCES_MAX).collect();
         }
+        self.gauge.set_places(self.offers.places());
         // Clients that were shown it and came count in its own figures from here on.
         let came = self.offers.others().saturating_sub(before);
         self.gauge.settle(now, came.saturating_mul(1000));
@@ -234,7 +235,7 @@ impl Orchestrator {
         self.suspension.handle_outcomes(now, drained.successes, drained.failures);
         self.tally.count(now, drained.successes, drained.failures);
         self.tally.arrive(now, drained.started);
-        self.offers.take_outcomes(drained, self.gauge.in_flight());
+        self.offers.take_outcomes(drained, self.gauge.in_flight(), self.gauge.claimed(now));
         self.refused_ever = drained.refused.ever;
         self.note_own(now, drained.successes, drained.failures);
         self.note_recovery(now, was);

@@ -27,6 +27,8 @@ pub struct Inputs {
     pub in_flight: u32,
     /// Places promised to clients that were shown it and are not seen yet, in thousandths.
     pub promised_milli: u32,
+    /// Places peers said they use within the last moments, in thousandths.
+    pub claimed_milli: u32,
     /// Others' sessions as last told, in thousandths.
     pub others_milli: u32,
     /// Others' arrivals, in thousandths per second, as last told.
@@ -117,9 +119,11 @@ impl Inputs {
         kept + steady * (1_000_000 - share_kept) / 1_000_000
     }
 
-    /// Returns everything in flight there now, in thousandths.
+    /// Returns everything in flight there now, in thousandths. What peers claim is among what
+    /// others use, so the greater of the two counts.
     pub fn load_milli(&self) -> u64 {
-        self.others_now_milli() + u64::from(self.in_flight) * 1000 + u64::from(self.promised_milli)
+        let others = self.others_now_milli().max(u64::from(self.claimed_milli));
+        others + u64::from(self.in_flight) * 1000 + u64::from(self.promised_milli)
     }
 
     /// Returns the free slots, in thousandths.
@@ -253,6 +257,7 @@ pub(crate) mod tests {
             holding_us: 100_000,
             in_flight: 0,
             promised_milli: 0,
+            claimed_milli: 0,
             others_milli: 0,
             arrivals_milli: 0,
             load_age_ms: 0,

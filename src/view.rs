@@ -3,6 +3,7 @@
 //! Machines write it, `policy` reads it, neither knows the other. A [`View`] is published
 //! whole behind an `Arc`; what did not change is shared with the one before it.
 
+pub mod claim;
 pub mod column;
 pub mod index;
 pub mod outcome;

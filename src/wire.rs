@@ -16,7 +16,7 @@ use bincode::config::{Configuration, Limit, standard};
 use bytes::{BufMut, Bytes, BytesMut};
 
 pub use self::reader::{Frame, FrameReader};
-use self::v1::{DeltaV1, DigestV1, GoodbyeV1, HelloAckV1, HelloV1, PingV1, PongV1, PullV1};
+use self::v1::{DeltaV1, DigestV1, GoodbyeV1, HelloAckV1, HelloV1, LoadV1, PingV1, PongV1, PullV1};
 
 /// What one frame says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub enum Message {
     Digest(DigestV1),
     /// It does not: send them again.
     Pull(PullV1),
+    /// What the sender has in flight where few places are left.
+    Load(LoadV1),
     /// A frame of a type or version unknown here; its body was skipped.
     Unknown {
         /// The frame's type.
@@ -46,6 +48,19 @@ pub enum Message {
         /// The frame's version.
         version: u16,
     },
+}
+
+impl Message {
+    /// Returns how many rows it holds: records, or orchestrators of a load.
+    pub fn n_rows(&self) -> usize {
+        if let Self::Delta(delta) = self {
+            delta.records.len()
+        } else if let Self::Load(load) = self {
+            load.rows.len()
+        } else {
+            0
+        }
+    }
 }
 
 /// Why bytes are not a frame, or a message is not sent as one.
@@ -78,6 +93,9 @@ pub enum WireError {
     /// A delta holds more than [`MAX_RECORDS`] records.
     #[error("a delta holds {0} records; the limit is {MAX_RECORDS}")]
     TooManyRecords(usize),
+    /// A message of load holds more than [`MAX_LOADS`] rows.
+    #[error("a message of load holds {0} rows; the limit is {MAX_LOADS}")]
+    TooManyLoads(usize),
     /// [`Message::Unknown`] has no bytes to send.
     #[error("a message of an unknown type cannot be sent")]
     Unsendable,
@@ -90,6 +108,11 @@ pub fn encode(message: &Message) -> Result<Bytes, WireError> {
     {
         return Err(WireError::TooManyRecords(delta.records.len()));
     }
+    if let Message::Load(load) = message
+        && load.rows.len() > MAX_LOADS
+    {
+        return Err(WireError::TooManyLoads(load.rows.len()));
+    }
     let (kind, body) = match message {
         Message::Hello(it) => (kind::HELLO, bytes_of(it)),
         Message::HelloAck(it) => (kind::HELLO_ACK, bytes_of(it)),
@@ -100,6 +123,7 @@ pub fn encode(message: &Message) -> Result<Bytes, WireError> {
         Message::Goodbye(it) => (kind::GOODBYE, bytes_of(it)),
         Message::Digest(it) => (kind::DIGEST, bytes_of(it)),
         Message::Pull(it) => (kind::PULL, bytes_of(it)),
+        Message::Load(it) => (kind::LOAD, bytes_of(it)),
         Message::Unknown { .. } => return Err(WireError::Unsendable),
     };
     let body = body.map_err(|_encoder| WireError::BadBody(kind))?;
@@ -129,23 +153,24 @@ fn decode(kind: u16, body: &[u8]) -> Result<Message, WireError> {
         kind::GOODBYE => Message::Goodbye(control(kind, body)?),
         kind::DIGEST => Message::Digest(control(kind, body)?),
         kind::PULL => Message::Pull(control(kind, body)?),
+        kind::LOAD => Message::Load(load(body)?),
         _ => Message::Unknown { kind, version: VERSION },
     };
     Ok(message)
 }
 
 fn is_known(kind: u16, version: u16) -> bool {
-    version == VERSION && (kind::HELLO..=kind::PULL).contains(&kind)
+    version == VERSION && (is_control(kind) || kind == kind::DELTA)
+}
+
+fn is_control(kind: u16) -> bool {
+    (kind::HELLO..=kind::PULL).contains(&kind) && kind != kind::DELTA || kind == kind::LOAD
 }
 
 /// The greatest length a frame of `kind` may announce. A type from the future may be as long
 /// as the longest of today: it is skipped as it comes and never held.
 fn limit_of(kind: u16) -> usize {
-    if (kind::HELLO..=kind::PULL).contains(&kind) && kind != kind::DELTA {
-        MAX_CONTROL_FRAME
-    } else {
-        MAX_DELTA_FRAME
-    }
+    if is_control(kind) { MAX_CONTROL_FRAME } else { MAX_DELTA_FRAME }
 }
 
 fn bytes_of<T: bincode::Encode>(body: &T) -> Result<Vec<u8>, bincode::error::EncodeError> {
@@ -162,6 +187,14 @@ fn delta(body: &[u8]) -> Result<DeltaV1, WireError> {
         return Err(WireError::TooManyRecords(delta.records.len()));
     }
     Ok(delta)
+}
+
+fn load(body: &[u8]) -> Result<LoadV1, WireError> {
+    let load: LoadV1 = control(kind::LOAD, body)?;
+    match load.rows.len() {
+        n if n > MAX_LOADS => Err(WireError::TooManyLoads(n)),
+        _ => Ok(load),
+    }
 }
 
 /// Decodes one struct and checks that it fills the body: bincode itself ignores what is left,
@@ -193,6 +226,7 @@ mod kind {
     pub(super) const GOODBYE: u16 = 7;
     pub(super) const DIGEST: u16 = 8;
     pub(super) const PULL: u16 = 9;
+    pub(super) const LOAD: u16 = 12;
 }
 
 /// The version of every frame this node sends, and the only one it reads.
@@ -207,6 +241,9 @@ pub const MAX_DELTA_FRAME: usize = 256 * 1024;
 
 /// The most records of one delta.
 pub const MAX_RECORDS: usize = 1024;
+
+/// The most rows of one message of load: more orchestrators than one node fills at once.
+pub const MAX_LOADS: usize = 256;
 
 /// The most bytes a [`FrameReader`] has in hand after its caller polled it dry: one frame of
 /// the longest type with its length, less one byte.

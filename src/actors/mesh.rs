@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use ractor::Actor;
@@ -40,6 +40,7 @@ use crate::mesh::Peers;
 use crate::mesh::backoff;
 use crate::net::Endpoint;
 use crate::net::Established;
+use crate::view::claim::Board;
 
 /// The actor.
 #[derive(Debug)]
@@ -54,6 +55,8 @@ pub enum Msg {
     Peer(NodeId, News),
     /// This node observed something; the sender bounds how often it says so.
     Observed(Vec<Observation>),
+    /// Requests use orchestrators otherwise than before.
+    Stirred,
     /// Tell the peers that this node takes no new work.
     Drain,
     /// The alarm set for [`Mesh::next_timeout`] went off.
@@ -92,6 +95,8 @@ pub struct Args {
     pub backoff: backoff::Params,
     /// Where to publish the peers.
     pub peers: Arc<ArcSwap<Peers>>,
+    /// What this node and its peers use, beside the records.
+    pub board: Arc<Board>,
     /// Where to tell what changed; while it is full, news waits and merges.
     pub news: mpsc::Sender<PeerNews>,
 }
@@ -110,7 +115,7 @@ pub struct State {
     restarts: Restarts,
     alarm: Option<(Instant, AbortHandle)>,
     publish_at: Instant,
-    /// Takes accepted links off the endpoint; it ends with the actor.
+    /// Takes accepted links off the endpoint and looks at the board; both end with the actor.
     _accepting: JoinSet<()>,
 }
 
@@ -129,6 +134,7 @@ impl Actor for MeshActor {
         args.endpoint.announce(greeting);
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(args.endpoint.clone(), myself.clone()));
+        accepting.spawn(watch(Arc::clone(&args.board), myself.clone()));
         let mut state = State {
             mesh: Mesh::new(clock::now(), args.params.clone(), greeting, args.at, rand::random()),
             args,
@@ -161,6 +167,7 @@ impl Actor for MeshActor {
             Msg::Observed(seen) => {
                 seen.into_iter().for_each(|it| state.mesh.handle_observation(now, it));
             }
+            Msg::Stirred => state.mesh.handle_use(now, &state.args.board.drain(now)),
             Msg::Drain => state.mesh.handle_drain(),
             Msg::Alarm => {
                 state.alarm = None;
@@ -199,6 +206,22 @@ async fn accept(endpoint: Endpoint, mesh: ActorRef<Msg>) {
         }
     }
 }
+
+/// Says when requests have marked something, not more often than peers should hear of it.
+async fn watch(board: Arc<Board>, mesh: ActorRef<Msg>) {
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if board.is_stirred() && mesh.cast(Msg::Stirred).is_err() {
+            return;
+        }
+    }
+}
+
+/// A fortieth of a second: less than most links take, and well within the frames a peer may
+/// send.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
 
 /// The most accepted links that wait in the mailbox; more wait at the endpoint.
 const MAX_ACCEPTED: usize = 8;

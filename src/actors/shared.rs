@@ -15,6 +15,7 @@ use crate::geoip::GeoStore;
 use crate::mesh::Peers;
 use crate::session::Table;
 use crate::upstream::Upstream;
+use crate::view::claim::Board;
 use crate::view::{Capabilities, CapabilityId, View};
 
 /// One node's shared state. Actors write it; requests read it and add to counters.
@@ -24,6 +25,8 @@ pub struct Shared {
     pub view: ArcSwap<View>,
     /// The peers; the mesh is its only writer.
     pub peers: Arc<ArcSwap<Peers>>,
+    /// The counters of orchestrators, and whose use peers are to be told of.
+    pub board: Arc<Board>,
     /// Connections to orchestrators.
     pub upstream: Upstream,
     /// The sessions.
@@ -63,6 +66,7 @@ impl Shared {
             names: Mutex::new(Capabilities::clone(&view.capabilities)),
             view: ArcSwap::from_pointee(view),
             peers: Arc::default(),
+            board: Arc::default(),
             upstream,
             sessions,
             geo,

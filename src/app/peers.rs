@@ -64,6 +64,7 @@ pub(super) fn mesh_args(
             max: Duration::from_secs(10),
         },
         peers: Arc::clone(&shared.peers),
+        board: Arc::clone(&shared.board),
         news,
     })
 }

@@ -117,6 +117,8 @@ pub(super) fn mesh() -> mesh::Params {
         digest_interval: Duration::from_secs(7),
         quarantine: Duration::from_secs(60),
         news_interval: Duration::from_millis(100),
+        // Off until held-back work costs less throughput: see the test `sharing`.
+        share_load: false,
         limits: mesh::limits::Params {
             frames_per_second: 200,
             bytes_per_second: 4_000_000,

@@ -159,6 +159,8 @@ pub struct Mesh {
     pub operator: Option<PathBuf>,
     /// Where the CA renews certificates, `HOST:PORT`.
     pub enrolment: Option<String>,
+    /// Whether peers tell each other at once where few places are left; they do not by default.
+    pub share_load: Option<bool>,
 }
 
 /// `[[peer]]`

@@ -21,7 +21,7 @@ use crate::policy::{
 };
 use crate::unit::Micros;
 use crate::view::column::COLD_ROUND_TRIPS;
-use crate::view::{CapabilityId, View};
+use crate::view::{CapabilityId, View, claim};
 
 /// A policy that had a part in a decision; each is counted, and shown by `explain`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -229,6 +229,10 @@ impl Gateway {
         if no_route.is_all(Exclusion::Resting) {
             let left = view.rows().filter_map(|(_slot, row)| row.gauge.resting().left(now)).min();
             return ServeError::Full(left);
+        }
+        if no_route.is_all(Exclusion::Taken) {
+            counter!("portolan_held_back_total").increment(1);
+            return ServeError::Full(Some(claim::HOLD));
         }
         no_route.into()
     }

@@ -29,8 +29,13 @@ impl Gateway {
             Ok(exchange) => self.judge(exchange, route, job).await,
             Err(refusal) => Err(refusal),
         };
+        let offer = route.row.offers.get(usize::from(route.offer));
+        let capability = offer.map(|it| it.capability);
         match judged {
             Ok(exchange) => {
+                if exchange.status().is_success() {
+                    attempt.served();
+                }
                 attempt.will_end(outcome(route, &exchange, job));
                 self.keep_affinity(job, route.row.id);
                 Ok(Opened { exchange, attempt })
@@ -38,6 +43,9 @@ impl Gateway {
             Err(refusal) => {
                 if let Some(wait) = refusal.retry_after {
                     route.row.gauge.rest(clock::now(), wait);
+                }
+                if let (Why::Full, Some(of)) = (&refusal.why, capability) {
+                    route.row.gauge.note_full(clock::now(), of);
                 }
                 attempt.will_end(match refusal.why {
                     Why::Full => Outcome::Full,

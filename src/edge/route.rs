@@ -14,6 +14,7 @@ use crate::edge::refusal::ServeError;
 use crate::edge::upload::Upload;
 use crate::livepeer::runner::MAX_ANSWER;
 use crate::upstream::Lease;
+use crate::view::CapabilityId;
 use crate::view::outcome::{Gauge, Outcome};
 use crate::view::row::{Row, Standing};
 
@@ -151,6 +152,8 @@ pub struct Attempt {
     long: Duration,
     /// The upload whose answer is awaited.
     awaited: Option<Upload>,
+    /// The capability of which peers claim all places.
+    doubted: Option<CapabilityId>,
 }
 
 impl Attempt {
@@ -162,13 +165,27 @@ impl Attempt {
         if probe && !row.gauge.take_probe() {
             return None;
         }
+        let offer = row.offers.get(usize::from(route.offer));
+        let runner = offer.filter(|_| counted).and_then(|it| Some((it, it.runner.as_ref()?)));
+        let doubted = runner.filter(|(offer, runner)| {
+            row.gauge.is_against_claims(clock::now(), offer.capability, runner.capacity)
+        });
+        let doubted = doubted.map(|(offer, _runner)| offer.capability);
         if counted {
             row.gauge.begin();
         }
         let gauge = Arc::clone(&row.gauge);
-        let usual = row.offers.get(usize::from(route.offer)).and_then(|it| it.service);
+        let usual = offer.and_then(|it| it.service);
         let long = Duration::from(usual.unwrap_or_default()).saturating_mul(5).max(LONG_WAIT);
-        Some(Self { gauge, counted, probe, outcome: Outcome::Neutral, long, awaited: None })
+        let outcome = Outcome::Neutral;
+        Some(Self { gauge, counted, probe, outcome, long, awaited: None, doubted })
+    }
+
+    /// Notes that it was served: if by all accounts there was no place, they are wrong.
+    pub(crate) fn served(&self) {
+        if let Some(of) = self.doubted {
+            self.gauge.note_room(clock::now(), of);
+        }
     }
 
     /// Notes that an answer is owed once `upload` is sent whole.

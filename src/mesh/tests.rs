@@ -23,6 +23,7 @@ fn params() -> Params {
         digest_interval: ms(7000),
         quarantine: ms(60_000),
         news_interval: ms(100),
+        share_load: true,
         limits: limits::Params {
             frames_per_second: 100,
             bytes_per_second: 4_000_000,

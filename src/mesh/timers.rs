@@ -27,6 +27,8 @@ impl Mesh {
             self.push(now, node);
             self.tell_digest(now, node);
         }
+        self.claims.expire(now);
+        self.tell_less(now);
         let expired = self.store.expire(now);
         self.note_changed(now, expired);
         self.tell_news(now);
@@ -49,10 +51,16 @@ impl Mesh {
             }
         };
         let peers = self.peers.values().filter_map(of_peer).min();
-        [peers, self.members.next_timeout(), self.store.next_expiry(), self.news_at]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            peers,
+            self.members.next_timeout(),
+            self.store.next_expiry(),
+            self.news_at,
+            self.claims.next_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn end_what_is_over(&mut self, now: Instant, node: NodeId) {

@@ -154,8 +154,9 @@ impl Offers {
         }
     }
 
-    /// Takes what the request path counted; `in_flight` is what of ours is there still.
-    pub fn take_outcomes(&mut self, drained: &Drained, in_flight: u32) {
+    /// Takes what the request path counted; `in_flight` is what of ours is there still
+    /// and `claimed` what peers say is theirs.
+    pub fn take_outcomes(&mut self, drained: &Drained, in_flight: u32, claimed: u32) {
         for (offer, service) in &drained.times {
             let at = self.shown.get(usize::from(*offer)).copied();
             if let Some(offer) = at.and_then(|at| self.offers.get_mut(at)) {
@@ -163,13 +164,19 @@ impl Offers {
             }
         }
         if drained.refusals > 0 {
-            self.offers.iter_mut().for_each(|offer| offer.refuse(drained.refused.full_at));
+            self.offers.iter_mut().for_each(|offer| offer.refuse(drained.refused.full_at, claimed));
         }
     }
 
     /// Takes other knobs; they show with the next answer of the orchestrator.
     pub fn handle_params(&mut self, params: Params) {
         self.params = params;
+    }
+
+    /// Returns the places of all its runners, by its own word; 0 where it has none.
+    pub fn places(&self) -> u32 {
+        let told = self.offers.iter().filter_map(|it| Some(it.runner.as_ref()?.capacity));
+        told.fold(0, u32::saturating_add)
     }
 
     /// Returns the places others use, as last advertised.
@@ -274,8 +281,9 @@ impl Learned {
 
     /// Takes that it said it was full while `in_flight` of ours were there: half of the way
     /// from what was thought to fit to what was seen to, and a little in any case.
-    fn refuse(&mut self, in_flight: u32) {
-        let fitted = self.load_milli(in_flight).max(1000);
+    fn refuse(&mut self, in_flight: u32, claimed: u32) {
+        let said = (u64::from(in_flight) + u64::from(claimed)) * 1000;
+        let fitted = self.load_milli(in_flight).max(said).max(1000);
         let halfway = u64::midpoint(self.learned_milli, fitted);
         self.learned_milli = halfway.min(self.learned_milli * 93 / 100).max(1000);
     }

@@ -172,6 +172,7 @@ pub(crate) fn path(row: &Row, live: Live, ask: &Ask<'_>, now: Instant) -> Path {
         round_trips: if warm { 1 } else { ask.cold_round_trips },
         in_flight: live.in_flight,
         promised_milli: row.gauge.promised_milli(now),
+        claimed: row.gauge.claimed(now),
         full_at: row.gauge.refused().news(row.refused_ever),
         tried: u8::try_from(ask.tried.len()).unwrap_or(u8::MAX),
         switch_us: u32::try_from(switch).unwrap_or(u32::MAX),

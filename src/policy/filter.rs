@@ -19,6 +19,8 @@ pub enum Exclusion {
     ProbationTaken,
     /// It asked to be left alone for a while.
     Resting,
+    /// It was full a moment ago, and peers use its places still.
+    Taken,
     /// It takes nothing new.
     Draining,
     /// Work is given to it the other way (persistent or single-shot).
@@ -62,7 +64,15 @@ pub fn exclusion(
         return Some(Exclusion::Tried);
     }
     let resting = || row.gauge.resting().left(now).map(|_left| Exclusion::Resting);
-    standing.or_else(resting).or_else(|| wanted(offer, ask)).or_else(|| allowed(row, offer, ask))
+    let taken = || {
+        let places = offer.runner.as_ref()?.capacity;
+        row.gauge.is_taken(now, offer.capability, places).then_some(Exclusion::Taken)
+    };
+    standing
+        .or_else(resting)
+        .or_else(taken)
+        .or_else(|| wanted(offer, ask))
+        .or_else(|| allowed(row, offer, ask))
 }
 
 #[inline]

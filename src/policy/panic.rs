@@ -73,6 +73,7 @@ const NOWHERE: Path = Path {
     round_trips: 0,
     in_flight: 0,
     promised_milli: 0,
+    claimed: 0,
     full_at: None,
     tried: 0,
     switch_us: 0,

@@ -11,7 +11,7 @@ pub type Anchor = (Point, Micros);
 ///
 /// A place explains a round trip by how near it comes to what distance lets one expect, the
 /// binary logarithm of their ratio. Fewer than [`ANCHORS_MIN`] say nothing about a direction,
-/// and a place that is off by less than [`OFF_MIN`] on the whole may well be right with a bad
+/// and a place that is off by less than `OFF_MIN` on the whole may well be right with a bad
 /// network behind it. A moved place keeps its country: who may serve it is not a matter of
 /// round trips.
 pub fn placed(place: Place, anchors: &[Anchor], regions: &[Point]) -> Place {

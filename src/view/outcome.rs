@@ -3,11 +3,14 @@
 //! Nothing at request rate is ever a message: an outcome is a handful of atomic additions
 //! and one slot of a ring, whatever the load.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::id::OrchestratorId;
 use crate::unit::Micros;
+use crate::view::CapabilityId;
+use crate::view::claim::{Board, Claims, Fulness};
 use crate::view::promise::Promises;
 use crate::view::rest::{Rest, Resting};
 
@@ -26,6 +29,7 @@ pub struct Gauge {
     full_at: AtomicU32,
     promises: Promises,
     rest: Rest,
+    claims: Claims,
     probing: AtomicBool,
     dirty: AtomicBool,
     /// What the times in `promises` are counted from; set with the first. It stands behind
@@ -39,6 +43,13 @@ pub struct Gauge {
     refusals: AtomicU32,
     next: AtomicU32,
     times: Times,
+    full: Fulness,
+    /// What the times in `claims` and `full` are counted from; set with the first.
+    claimed_since: OnceLock<Instant>,
+    /// What all its runners take at once, by its own word; 0 while it gives none.
+    places: AtomicU32,
+    /// Where changes of use are marked for peers, and under which id.
+    board: Option<(Arc<Board>, OrchestratorId)>,
 }
 
 #[derive(Debug)]
@@ -115,6 +126,74 @@ impl Gauge {
     /// default.
     const LASTING: u32 = 5;
 
+    /// Starts with nothing counted, and marks on `board` whenever something is.
+    pub(crate) fn on(board: Arc<Board>, orchestrator: OrchestratorId) -> Self {
+        Self { board: Some((board, orchestrator)), ..Self::default() }
+    }
+
+    fn stir(&self) {
+        if let Some((board, orchestrator)) = &self.board {
+            board.mark(*orchestrator);
+        }
+    }
+
+    /// Sets what all its runners take at once by its own word; 0 where it gives none.
+    pub fn set_places(&self, places: u32) {
+        self.places.store(places, Ordering::Relaxed);
+    }
+
+    /// Returns what all its runners take at once by its own word.
+    pub(crate) fn places(&self) -> u32 {
+        self.places.load(Ordering::Relaxed)
+    }
+
+    /// Takes the places that all peers together use as of `at`.
+    pub fn claim(&self, at: Instant, places: u32) {
+        self.claims.take(&self.claimed_since, at, places);
+    }
+
+    /// Returns the places peers use, by what they told within the last moments.
+    #[inline]
+    pub fn claimed(&self, now: Instant) -> u32 {
+        self.claims.places(&self.claimed_since, now)
+    }
+
+    /// Notes that it said it was full of `of`.
+    pub fn note_full(&self, now: Instant, of: CapabilityId) {
+        self.full.said(&self.claimed_since, now, of);
+    }
+
+    /// Tells whether the `places` it has for `of` are taken by all accounts: it said so to this
+    /// node a moment ago, and peers and this node still use as many.
+    #[inline]
+    pub fn is_taken(&self, now: Instant, of: CapabilityId, places: u32) -> bool {
+        match self.claimed(now) {
+            0 => false,
+            claimed => {
+                claimed.saturating_add(self.in_flight()) >= places
+                    && self.full.is_recent(&self.claimed_since, now, of)
+            }
+        }
+    }
+
+    /// Notes that work for `of` goes there, and tells whether it goes against all accounts: it
+    /// was full, and by what is claimed its `places` are taken still. That is the one attempt
+    /// of its time; the others wait for what comes of it.
+    pub fn is_against_claims(&self, now: Instant, of: CapabilityId, places: u32) -> bool {
+        let claimed = self.claimed(now);
+        let is_full = claimed > 0 && claimed.saturating_add(self.in_flight()) >= places;
+        let is_against = is_full && self.full.is_said(of);
+        if is_against {
+            self.full.note(&self.claimed_since, now, of);
+        }
+        is_against
+    }
+
+    /// Notes that it served `of` against all accounts: what is claimed is wrong.
+    pub fn note_room(&self, now: Instant, of: CapabilityId) {
+        self.full.was_wrong(&self.claimed_since, now, of);
+    }
+
     /// Leaves it alone for `wait`, as it asked.
     pub fn rest(&self, now: Instant, wait: Duration) {
         self.rest.take(&self.rested_since, now, wait);
@@ -129,17 +208,21 @@ impl Gauge {
     /// Counts an attempt in; returns what is in flight with it.
     pub fn begin(&self) -> u32 {
         self.started.fetch_add(1, Ordering::Relaxed);
-        self.in_flight.fetch_add(1, Ordering::Relaxed) + 1
+        let with_it = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        self.stir();
+        with_it
     }
 
     /// Counts a session in whose reservation was counted as an attempt of its own.
     pub fn hold(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.stir();
     }
 
     /// Counts an attempt out.
     pub fn end(&self, outcome: Outcome) {
         let before = self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.stir();
         match outcome {
             Outcome::Served { service, offer } => {
                 self.successes.fetch_add(1, Ordering::Relaxed);

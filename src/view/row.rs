@@ -81,13 +81,15 @@ impl Row {
             holding_us: whole(offer.holding.max(service).0),
             in_flight: path.in_flight,
             promised_milli: path.promised_milli,
+            claimed_milli: path.claimed.saturating_mul(1000),
             others_milli: offer.others_milli,
             arrivals_milli: offer.arrivals_milli,
             load_age_ms: age_ms(offer.load_at),
             capacity_milli: match path.full_at {
                 None => offer.capacity_milli,
                 Some(own) => {
-                    let full = own.saturating_mul(1000).saturating_add(offer.others_milli);
+                    let others = offer.others_milli.max(path.claimed.saturating_mul(1000));
+                    let full = own.saturating_mul(1000).saturating_add(others);
                     offer.capacity_milli.min(full.max(FULL_LEAST_MILLI))
                 }
             },
@@ -125,6 +127,8 @@ pub struct Path {
     pub in_flight: u32,
     /// Places promised to clients shown it, in thousandths.
     pub promised_milli: u32,
+    /// Places peers told of within the last moments.
+    pub claimed: u32,
     /// What of ours was in flight when it said that it was full, where that is newer than
     /// the row.
     pub full_at: Option<u32>,

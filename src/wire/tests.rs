@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::v1::RecordV1;
+use super::v1::{LoadRowV1, RecordV1};
 use super::*;
 
 fn hello() -> Message {
@@ -88,6 +88,9 @@ fn version_1_keeps_its_bytes() {
     let digest = DigestV1 { epoch: 7, n_records: 300, sum: 0x0123_4567_89ab_cdef };
     check_golden(Message::Digest(digest), "000000110008000107fb2c01fdefcdab8967452301");
     check_golden(Message::Pull(PullV1 { epoch: 7 }), "000000050009000107");
+    let row = |orchestrator, in_flight| LoadRowV1 { orchestrator, in_flight };
+    let load = LoadV1 { age_ms: 25, rows: vec![row(0x0123_4567_89ab_cdef, 3), row(9, 300)] };
+    check_golden(Message::Load(load), "00000014000c00011902fdefcdab89674523010309fb2c01");
 }
 
 #[test]
@@ -102,6 +105,18 @@ fn the_largest_delta_decodes_and_one_record_more_is_refused() {
     assert_eq!(decode(kind::DELTA, &body), refused);
     let records = vec![record(0); MAX_RECORDS + 1];
     assert_eq!(encode(&delta(records)).map(drop), Err(WireError::TooManyRecords(MAX_RECORDS + 1)));
+}
+
+#[test]
+fn no_more_rows_of_load_than_fit_are_sent_or_taken() {
+    let rows = |n| vec![LoadRowV1 { orchestrator: u64::MAX, in_flight: u32::MAX }; n];
+    let most = Message::Load(LoadV1 { age_ms: u32::MAX, rows: rows(MAX_LOADS) });
+    assert_eq!(read(&encode(&most).unwrap()).unwrap().unwrap().message, most);
+    let more = LoadV1 { age_ms: 0, rows: rows(MAX_LOADS + 1) };
+    let body = bytes_of(&more).unwrap();
+    assert_eq!(decode(kind::LOAD, &body), Err(WireError::TooManyLoads(MAX_LOADS + 1)));
+    let refused = encode(&Message::Load(more)).map(drop);
+    assert_eq!(refused, Err(WireError::TooManyLoads(MAX_LOADS + 1)));
 }
 
 #[test]

@@ -109,6 +109,25 @@ pub struct GoodbyeV1 {
     pub reason: u16,
 }
 
+/// The body of a Load: what the sender has in flight at orchestrators of which few places are
+/// left; each row replaces what it said of that one before.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LoadV1 {
+    /// How old the counts were when sent, in milliseconds.
+    pub age_ms: u32,
+    /// At most [`super::MAX_LOADS`] rows.
+    pub rows: Vec<LoadRowV1>,
+}
+
+/// What the sender has in flight at one orchestrator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LoadRowV1 {
+    /// The orchestrator's id.
+    pub orchestrator: u64,
+    /// Requests and sessions of the sender there.
+    pub in_flight: u32,
+}
+
 /// One life of a member of the mesh, in a datagram of membership.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct MemberIdV1 {

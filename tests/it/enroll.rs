@@ -63,7 +63,7 @@ impl Ca {
 
 /// A node that has joined.
 pub(crate) struct Joined {
-    trust: Trust,
+    pub(crate) trust: Trust,
     pub(crate) identity: Identity,
     pub(crate) named: Named,
 }

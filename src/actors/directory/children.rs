@@ -15,7 +15,6 @@ use crate::id::{OrchestratorId, RegionId};
 use crate::orchestrator::Declared;
 use crate::orchestrator::evidence::Told;
 use crate::uri::ServiceUri;
-use crate::view::outcome::Gauge;
 use crate::view::row::Standing;
 
 impl State {
@@ -77,7 +76,7 @@ impl State {
             check_timeout: self.args.check_timeout,
             declared: self.declared(named),
             home: view.atlas.points[usize::from(view.atlas.home)],
-            gauge: gauge.unwrap_or_else(|| Arc::new(Gauge::default())),
+            gauge: gauge.unwrap_or_else(|| self.args.shared.board.gauge(id)),
             shared: Arc::clone(&self.args.shared),
             directory: myself.clone(),
         };

@@ -45,6 +45,7 @@ fn params() -> Params {
         digest_interval: ms(7000),
         quarantine: ms(60_000),
         news_interval: ms(20),
+        share_load: true,
         limits: limits::Params {
             frames_per_second: 200,
             bytes_per_second: 4_000_000,
@@ -93,6 +94,7 @@ async fn start(
         addresses,
         backoff: backoff::Params { first: ms(50), max: ms(400) },
         peers: Arc::clone(&peers),
+        board: Arc::default(),
         news: told,
     };
     let (actor, task) = Actor::spawn(None, MeshActor, args).await.unwrap();

@@ -46,6 +46,11 @@ impl State {
                     self.forget(node);
                 }
                 Output::Changed(orchestrators) => self.tell_readers(now, orchestrators),
+                Output::Claimed(claimed) => {
+                    for it in claimed {
+                        self.args.board.claim(it.at, it.orchestrator, &it.in_flight);
+                    }
+                }
                 Output::PeerUp(node) => {
                     turned = true;
                     tracing::info!(%node, "peer up");

@@ -126,6 +126,7 @@ fn deliver(
                 Output::Learned { .. }
                 | Output::Forgotten(_)
                 | Output::Changed(_)
+                | Output::Claimed(_)
                 | Output::PeerUp(_)
                 | Output::PeerDown { .. }
                 | Output::Close(_)

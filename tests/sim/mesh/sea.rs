@@ -83,6 +83,7 @@ pub(crate) fn params(bytes_per_second: u32) -> Params {
         silence: ms(2_500),
         quarantine: ms(60_000),
         news_interval: ms(100),
+        share_load: true,
         limits: limits::Params {
             frames_per_second: 200,
             bytes_per_second: 4_000_000,
@@ -288,7 +289,10 @@ impl Sea {
                     let now = self.now;
                     self.nodes[at].lost.push((index(peer), now, end));
                 }
-                Output::PeerUp(_) | Output::Learned { .. } | Output::Forgotten(_) => {}
+                Output::PeerUp(_)
+                | Output::Learned { .. }
+                | Output::Forgotten(_)
+                | Output::Claimed(_) => {}
             }
         }
         let Some(next) = self.nodes[at].mesh.next_timeout() else { return };
