@@ -99,9 +99,8 @@ fn bind_public(listening: &[Listening], sockets: &mut Sockets) -> Result<Vec<Lis
 fn bind_dns(at: SocketAddr, sockets: &mut Sockets) -> Result<(UdpSocket, TcpListener)> {
     let remedy = "is another resolver using it, or does a port below 1024 take a right?";
     let taken = || format!("dns.listen = {at}: {remedy}");
-    let udp = sockets.udp("dns", at).with_context(taken)?;
-    let udp = UdpSocket::from_std(udp)?;
-    // Port 0 takes any: the same one for both.
-    let tcp = sockets.tcp("dns over TCP", udp.local_addr()?).with_context(taken)?;
-    Ok((udp, tcp))
+    let tcp = sockets.tcp("dns over TCP", at).with_context(taken)?;
+    // Port 0 takes any, the same one for both; of UDP ports most are free.
+    let udp = sockets.udp("dns", tcp.local_addr()?).with_context(taken)?;
+    Ok((UdpSocket::from_std(udp)?, tcp))
 }
