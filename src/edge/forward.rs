@@ -44,7 +44,9 @@ impl Gateway {
             let leased = self.shared.upstream.lease_over(row.id, &row.gauge, stream).await;
             leased.map_err(|error| error.to_string())
         };
-        match opened.await {
+        // The way by itself is there: a peer that does not answer is not waited for.
+        let opened = tokio::time::timeout(OPEN_WITHIN, opened).await;
+        match opened.unwrap_or_else(|_elapsed| Err("it did not answer in time".to_owned())) {
             Ok(lease) => {
                 counter!("portolan_forwarded_total", "result" => "sent").increment(1);
                 Some(lease)
@@ -223,6 +225,8 @@ impl Watch for PutBack {
 const REFUSED: HeaderName = HeaderName::from_static("portolan-forward-refused");
 const UNREACHED: HeaderValue = HeaderValue::from_static("unreached");
 const BROKEN: HeaderValue = HeaderValue::from_static("broken");
+/// A handshake with a peer on the other side of the globe takes half of it.
+const OPEN_WITHIN: Duration = Duration::from_secs(1);
 /// Requests of all peers passed on at once.
 const CARRIED_MAX: usize = 4096;
 /// A peer has its first frame and its head ready when it opens a stream.
