@@ -258,6 +258,7 @@ fn watch(
     let watched = Arc::clone(gateway);
     watches.spawn(async move { pressure::watch(&watched.pressure, memory_max).await });
     watches.spawn(ways::watch(Arc::clone(gateway), direct));
+    watches.spawn(ways::hear(Arc::clone(gateway)));
     if let Some(endpoint) = endpoint {
         // Set once, before anything comes through peers.
         drop(gateway.carrier.set(endpoint.clone()));

@@ -31,6 +31,7 @@ pub mod rewrite;
 pub mod route;
 pub mod send;
 pub mod slug;
+pub mod steer;
 pub mod upload;
 pub mod visit;
 pub mod ways;

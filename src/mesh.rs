@@ -6,6 +6,7 @@
 //! [`Mesh`] reads no clock and moves no byte. Its shell hands it links, frames and time, then
 //! drains [`Mesh::poll_output`] before the next input.
 
+pub mod about;
 pub mod backoff;
 mod budget;
 mod claims;
@@ -18,6 +19,7 @@ mod push;
 mod roster;
 mod timers;
 mod translate;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -25,6 +27,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+pub use self::about::About;
 use self::budget::Budget;
 pub use self::claims::Claimed;
 use self::claims::Claims;
@@ -48,6 +51,7 @@ use crate::health::Outbox;
 use crate::health::Sighting;
 use crate::id::NodeId;
 use crate::id::OrchestratorId;
+use crate::legs::Way;
 use crate::wire::Frame;
 use crate::wire::MAX_RECORDS;
 use crate::wire::Message;
@@ -80,6 +84,8 @@ pub struct Params {
     /// Whether peers are told at once of what is in flight where few places are left, and
     /// what they tell is heeded.
     pub share_load: bool,
+    /// What this node says of itself.
+    pub about: About,
     /// What a peer may send.
     pub limits: limits::Params,
     /// Bounds of the records.
@@ -136,6 +142,13 @@ pub enum Output {
     Changed(Vec<OrchestratorId>),
     /// Peers use these orchestrators otherwise than they said before.
     Claimed(Vec<Claimed>),
+    /// A peer tells of ways to clients.
+    Ways {
+        /// The peer.
+        peer: NodeId,
+        /// What it says, at most [`crate::wire::MAX_WAYS`].
+        ways: Vec<Way>,
+    },
     /// A link to the peer counts.
     PeerUp(NodeId),
     /// No link to the peer counts any more.
@@ -246,6 +259,7 @@ impl Mesh {
         if !was_up {
             self.outputs.push_back(Output::PeerUp(node));
         }
+        self.introduce(node);
         if self.draining {
             self.send(node, Message::Draining);
         }
@@ -304,6 +318,8 @@ impl Mesh {
             Message::Digest(digest) => self.take_digest(now, node, &digest),
             Message::Pull(pull) => self.take_pull(now, node, &pull),
             Message::Load(load) => self.take_load(now, node, &load),
+            Message::Ways(ways) => self.take_ways(now, node, &ways),
+            Message::About(about) => self.take_about(now, node, &about),
             Message::Unknown { .. } => peer.counts.n_unknown += 1,
             Message::Hello(_) | Message::HelloAck(_) => {
                 self.quarantine(now, node, Fault::OutOfPlace);

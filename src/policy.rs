@@ -5,6 +5,7 @@
 //! arithmetic alone, over inputs a record keeps, so that a decision replays by itself.
 
 pub mod ask;
+pub mod beyond;
 pub mod choose;
 pub mod course;
 pub mod decide;

@@ -33,6 +33,7 @@ use crate::health::Observation;
 use crate::health::Sighting;
 use crate::id::NodeId;
 use crate::id::OrchestratorId;
+use crate::legs::Way;
 use crate::mesh::Greeting;
 use crate::mesh::Mesh;
 use crate::mesh::Params;
@@ -55,6 +56,9 @@ pub enum Msg {
     Peer(NodeId, News),
     /// This node observed something; the sender bounds how often it says so.
     Observed(Vec<Observation>),
+    /// Tell the peers of ways to clients; at most [`crate::wire::MAX_WAYS`] at a time, from
+    /// time to time.
+    Ways(Vec<Way>),
     /// Requests use orchestrators otherwise than before.
     Stirred,
     /// Tell the peers that this node takes no new work.
@@ -99,6 +103,8 @@ pub struct Args {
     pub board: Arc<Board>,
     /// Where to tell what changed; while it is full, news waits and merges.
     pub news: mpsc::Sender<PeerNews>,
+    /// Where to tell what peers say of ways to clients; while it is full, that is lost.
+    pub ways: mpsc::Sender<(NodeId, Vec<Way>)>,
 }
 
 /// What the mesh owns while it runs.
@@ -167,6 +173,7 @@ impl Actor for MeshActor {
             Msg::Observed(seen) => {
                 seen.into_iter().for_each(|it| state.mesh.handle_observation(now, it));
             }
+            Msg::Ways(ways) => drop(state.mesh.handle_ways(&ways)),
             Msg::Stirred => state.mesh.handle_use(now, &state.args.board.drain(now)),
             Msg::Drain => state.mesh.handle_drain(),
             Msg::Alarm => {

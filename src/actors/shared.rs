@@ -12,6 +12,8 @@ use crate::actors::mesh;
 use crate::actors::mesh::PeerNews;
 use crate::actors::sessions;
 use crate::geoip::GeoStore;
+use crate::id::NodeId;
+use crate::legs::Way;
 use crate::mesh::Peers;
 use crate::session::Table;
 use crate::upstream::Upstream;
@@ -37,6 +39,10 @@ pub struct Shared {
     pub refs: Refs,
     /// What the mesh has to tell the directory; whoever holds the lock reads it.
     pub news: tokio::sync::Mutex<mpsc::Receiver<PeerNews>>,
+    /// What peers tell of ways to clients; more than it holds is lost, and told again.
+    pub ways: mpsc::Sender<(NodeId, Vec<Way>)>,
+    /// The other end; whoever holds the lock reads it.
+    pub ways_told: tokio::sync::Mutex<mpsc::Receiver<(NodeId, Vec<Way>)>>,
     names: Mutex<Capabilities>,
 }
 
@@ -62,7 +68,10 @@ impl Shared {
         geo: GeoStore,
         news: mpsc::Receiver<PeerNews>,
     ) -> Self {
+        let (ways, ways_told) = mpsc::channel(WAYS_WAITING);
         Self {
+            ways,
+            ways_told: tokio::sync::Mutex::new(ways_told),
             names: Mutex::new(Capabilities::clone(&view.capabilities)),
             view: ArcSwap::from_pointee(view),
             peers: Arc::default(),
@@ -85,3 +94,6 @@ impl Shared {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+/// Messages of ways that wait to be taken: one of each node of a large mesh at once.
+const WAYS_WAITING: usize = 256;

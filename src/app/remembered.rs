@@ -248,6 +248,7 @@ fn row(
             by: None,
             via: None,
         },
+        told: Arc::default(),
         reach: known.reach,
         outcomes: Outcomes { failures_milli: 0, successes_milli: 0, at, told_by: None },
         weight: Micros(known.weight_us),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
+use crate::actors::mesh;
 use crate::clock;
 use crate::edge::Gateway;
 use crate::listen::Listener;
@@ -16,6 +17,23 @@ use crate::net::rtt;
 pub(super) fn ports(listeners: &[Listener]) -> Vec<u16> {
     let direct = listeners.iter().filter(|it| !it.speech.proxied);
     direct.filter_map(|it| it.tcp.local_addr().ok()).map(|it: SocketAddr| it.port()).collect()
+}
+
+/// Hands what peers tell to the gateway, until it is dropped.
+pub(super) async fn hear(gateway: Arc<Gateway>) {
+    let mut told = gateway.shared.ways_told.lock().await;
+    while let Some((peer, ways)) = told.recv().await {
+        gateway.note_told(clock::now(), peer, &ways);
+    }
+}
+
+/// Has the peers told what was learned of groups that are not where they are thought to be.
+fn tell(gateway: &Gateway) {
+    let ways = gateway.fresh_ways(clock::now());
+    if let Some(mesh) = gateway.shared.refs.mesh.load().as_ref().filter(|_| !ways.is_empty()) {
+        // While it is restarted nobody hears it; it is told again.
+        drop(mesh.cast(mesh::Msg::Ways(ways)));
+    }
 }
 
 /// Hands round trips of the connections at `ports` to the gateway, until it is dropped.
@@ -37,6 +55,7 @@ pub(super) async fn watch(gateway: Arc<Gateway>, ports: Vec<u16>) {
             }
             Err(_again) => {}
         }
+        tell(&gateway);
     }
 }
 

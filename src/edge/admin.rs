@@ -21,6 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::actors::{directory, sessions};
 use crate::address::parse;
 use crate::clock;
+use crate::edge::resolve::Wanted;
+use crate::edge::ways::url_of;
 use crate::edge::{Gateway, explain};
 use crate::id::{DecisionId, OrchestratorId};
 use crate::livepeer::error;
@@ -155,12 +157,14 @@ async fn hand_over(State(admin): State<Admin>) -> Response {
 
 async fn peers(State(admin): State<Admin>) -> axum::Json<Value> {
     let now = clock::now();
-    let peers = admin.gateway.shared.peers.load();
+    let (peers, params) = (admin.gateway.shared.peers.load(), admin.gateway.params.load());
     let rows = peers.rows.iter().map(|row| {
         json!({
             "node": row.node,
             "region": row.region,
             "epoch": row.epoch,
+            "url": url_of(&params, row),
+            "version": row.about.as_ref().map(|it| &*it.version),
             "standing": format!("{:?}", row.standing).to_lowercase(),
             "membership": row.membership.map(|it| format!("{it:?}").to_lowercase()),
             "seed": row.seed,
@@ -390,7 +394,7 @@ fn located(gateway: &Gateway, ip: IpAddr) -> Value {
         "country": place.country,
         "confidence": place.confidence,
         "home": located.home,
-        "nodes": gateway.entrances(clock::now(), &located, base),
+        "nodes": gateway.entrances(clock::now(), &located, base, &Wanted::default()),
     })
 }
 

@@ -66,6 +66,25 @@ impl Filters {
         self.gpus.is_empty() || self.gpus.iter().any(|it| Some(it.as_str()) == gpu)
     }
 
+    /// Returns the capabilities asked for that anybody ever offered; all where none is named.
+    pub(crate) fn capabilities(&self, view: &View) -> impl Iterator<Item = CapabilityId> {
+        let wanted = |name: &str| {
+            let by_caps = self.caps.is_empty() || self.caps.iter().any(|it| it == name);
+            by_caps && self.takes_app(name)
+        };
+        view.capabilities.iter().filter(move |(_, name)| wanted(name)).map(|(id, _)| id)
+    }
+
+    /// Tells whether capabilities are named.
+    pub(crate) fn names_some(&self) -> bool {
+        !self.caps.is_empty() || !self.apps.is_empty()
+    }
+
+    /// Returns the graphics cards asked for; empty takes all.
+    pub(crate) fn gpus(&self) -> &[String] {
+        &self.gpus
+    }
+
     fn is_empty(&self) -> bool {
         self.caps.is_empty() && self.apps.is_empty() && self.gpus.is_empty()
     }
@@ -123,15 +142,9 @@ fn everyone(view: &View, caller: &Caller) -> Vec<Arc<Row>> {
 /// on top are promised to the caller.
 fn matching(gateway: &Gateway, view: &View, caller: &Caller, filters: &Filters) -> Vec<Arc<Row>> {
     let params = gateway.params.load();
-    let wanted = |name: &str| {
-        let by_caps = filters.caps.is_empty() || filters.caps.iter().any(|it| it == name);
-        by_caps && filters.takes_app(name)
-    };
-    let capabilities: Vec<CapabilityId> =
-        view.capabilities.iter().filter(|(_, name)| wanted(name)).map(|(id, _)| id).collect();
     let now = clock::now();
     let mut seen: Vec<Seen> = Vec::new();
-    for capability in capabilities {
+    for capability in filters.capabilities(view) {
         let ask = Ask {
             caller,
             capability,

@@ -29,6 +29,7 @@ mod restart;
 mod scale;
 mod sessions;
 mod sharing;
+mod steer;
 mod steering;
 mod tidy;
 mod wall;

@@ -16,7 +16,8 @@ const LAYERS: &[&[&str]] = &[
     &["policy"],
     // 2  protocols: codecs, then machines
     &["ca", "forwarded", "health", "http1", "livepeer", "operator", "ticket", "trace", "wire"],
-    &["directory", "legs", "mesh", "retry", "session", "suspension"],
+    &["directory", "legs", "retry", "session", "suspension"],
+    &["mesh"],
     &["orchestrator"],
     // 3  I/O
     &["clock", "socket"],

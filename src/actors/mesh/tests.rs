@@ -7,6 +7,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::health;
+use crate::mesh::About;
 use crate::mesh::Fault;
 use crate::mesh::Membership;
 use crate::mesh::PeerRow;
@@ -46,6 +47,7 @@ fn params() -> Params {
         quarantine: ms(60_000),
         news_interval: ms(20),
         share_load: true,
+        about: About::default(),
         limits: limits::Params {
             frames_per_second: 200,
             bytes_per_second: 4_000_000,
@@ -96,6 +98,7 @@ async fn start(
         peers: Arc::clone(&peers),
         board: Arc::default(),
         news: told,
+        ways: mpsc::channel(4).0,
     };
     let (actor, task) = Actor::spawn(None, MeshActor, args).await.unwrap();
     Node { actor, task, endpoint, epochs, peers, news }
@@ -205,7 +208,7 @@ async fn a_peer_that_sends_garbage_is_put_aside_and_the_others_go_on() {
     rogue.write(&[0; 64]).await;
     timeout(LONG, rogue.closed()).await.unwrap();
     nodes[0].until("c", |it| it.standing == Standing::Quarantined).await;
-    let row = *nodes[0].peers.load().row(node("c")).unwrap();
+    let row = nodes[0].peers.load().row(node("c")).unwrap().clone();
     assert_eq!(row.fault, Some(Fault::Garbage(WireError::TooShort(0))));
 
     // It is not let in again, and nobody else noticed.

@@ -51,6 +51,8 @@ impl State {
                         self.args.board.claim(it.at, it.orchestrator, &it.in_flight);
                     }
                 }
+                // What finds no room is told again in a minute.
+                Output::Ways { peer, ways } => drop(self.args.ways.try_send((peer, ways))),
                 Output::PeerUp(node) => {
                     turned = true;
                     tracing::info!(%node, "peer up");

@@ -127,6 +127,7 @@ fn deliver(
                 | Output::Forgotten(_)
                 | Output::Changed(_)
                 | Output::Claimed(_)
+                | Output::Ways { .. }
                 | Output::PeerUp(_)
                 | Output::PeerDown { .. }
                 | Output::Close(_)
