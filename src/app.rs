@@ -3,6 +3,7 @@
 pub mod handover;
 mod listeners;
 mod naming;
+mod orders;
 mod peers;
 mod reload;
 mod remembered;
@@ -259,6 +260,7 @@ fn watch(
     watches.spawn(async move { pressure::watch(&watched.pressure, memory_max).await });
     watches.spawn(ways::watch(Arc::clone(gateway), direct));
     watches.spawn(ways::hear(Arc::clone(gateway)));
+    watches.spawn(orders::carry_out(Arc::clone(gateway), data.clone()));
     if let Some(endpoint) = endpoint {
         // Set once, before anything comes through peers.
         drop(gateway.carrier.set(endpoint.clone()));
@@ -277,7 +279,15 @@ fn data_of(config: &Config) -> Option<PathBuf> {
 
 /// Begins with what an earlier process knew of orchestrators.
 fn recall(config: &Config, shared: &Shared) {
-    let Some(data) = data_of(config) else { return };
+    let Some((data, mesh)) = data_of(config).zip(config.mesh.as_ref()) else { return };
+    match orders::recall(mesh, &data, shared) {
+        Ok(0) => {}
+        Ok(number) => tracing::info!(number, "orders of the operator are in force from before"),
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::warn!(%error, "the orders kept from before are of no use; peers tell them anew");
+        }
+    }
     match remembered::recall(&data, shared, clock::wall(), clock::now()) {
         Ok(0) => {}
         Ok(n) => tracing::info!(n, "orchestrators are remembered from before"),

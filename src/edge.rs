@@ -21,6 +21,7 @@ pub mod locate;
 mod note;
 pub mod observe;
 pub mod open;
+mod orders;
 pub mod pressure;
 pub mod refusal;
 pub mod relay;
@@ -322,7 +323,7 @@ impl Gateway {
 
     /// Tells whether nothing new is taken.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        self.draining.load(Ordering::Acquire) || self.is_ordered_out()
     }
 
     /// Waits until no request is under way, or until `deadline` has passed.

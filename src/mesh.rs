@@ -10,6 +10,7 @@ pub mod about;
 pub mod backoff;
 mod budget;
 mod claims;
+pub mod command;
 pub mod election;
 mod greeting;
 pub mod limits;
@@ -25,12 +26,15 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::about::About;
 use self::budget::Budget;
 pub use self::claims::Claimed;
 use self::claims::Claims;
+use self::command::Standing as Orderly;
+pub use self::command::{NotObeyed, Operator};
 pub use self::greeting::{BadGreeting, Greeting};
 pub use self::limits::Fault;
 use self::limits::Meters;
@@ -52,6 +56,7 @@ use crate::health::Sighting;
 use crate::id::NodeId;
 use crate::id::OrchestratorId;
 use crate::legs::Way;
+use crate::orders::InForce;
 use crate::wire::Frame;
 use crate::wire::MAX_RECORDS;
 use crate::wire::Message;
@@ -86,6 +91,8 @@ pub struct Params {
     pub share_load: bool,
     /// What this node says of itself.
     pub about: About,
+    /// Whose commands are obeyed.
+    pub operator: Operator,
     /// What a peer may send.
     pub limits: limits::Params,
     /// Bounds of the records.
@@ -149,6 +156,8 @@ pub enum Output {
         /// What it says, at most [`crate::wire::MAX_WAYS`].
         ways: Vec<Way>,
     },
+    /// Other orders are in force.
+    Ordered(Arc<InForce>),
     /// A link to the peer counts.
     PeerUp(NodeId),
     /// No link to the peer counts any more.
@@ -180,6 +189,7 @@ pub struct Mesh {
     members: Members,
     budget: Budget,
     claims: Claims,
+    standing: Orderly,
     store: MemoryStore,
     outbox: Outbox,
     outputs: VecDeque<Output>,
@@ -220,6 +230,7 @@ impl Mesh {
             members: Members::new(now, identity, seed, members_max),
             budget: Budget::new(now, params.bytes_per_second),
             claims: Claims::default(),
+            standing: Orderly::new(&params.operator, Arc::default()),
             store: MemoryStore::new(params.health.clone()),
             outbox: Outbox::new(params.health.clone()),
             outputs: VecDeque::new(),
@@ -230,6 +241,13 @@ impl Mesh {
             n_links: 0,
             params,
         }
+    }
+
+    /// Begins with orders that were in force before, as they were kept.
+    #[must_use]
+    pub fn under(mut self, in_force: Arc<InForce>) -> Self {
+        self.standing = Orderly::new(&self.params.operator, in_force);
+        self
     }
 
     /// Whether a link to `node` would be taken: it is not in quarantine, and there is room for
@@ -260,6 +278,7 @@ impl Mesh {
             self.outputs.push_back(Output::PeerUp(node));
         }
         self.introduce(node);
+        self.pass_on(node);
         if self.draining {
             self.send(node, Message::Draining);
         }
@@ -319,6 +338,7 @@ impl Mesh {
             Message::Pull(pull) => self.take_pull(now, node, &pull),
             Message::Load(load) => self.take_load(now, node, &load),
             Message::Ways(ways) => self.take_ways(now, node, &ways),
+            Message::Command(command) => self.take_command(now, node, &command),
             Message::About(about) => self.take_about(now, node, &about),
             Message::Unknown { .. } => peer.counts.n_unknown += 1,
             Message::Hello(_) | Message::HelloAck(_) => {

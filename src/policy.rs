@@ -15,7 +15,7 @@ pub mod placing;
 pub mod rank;
 pub mod sample;
 
-pub use ask::{Ask, Caller, Observed, PathKind, Rules};
+pub use ask::{Ask, Caller, Observed, PathKind, Rules, Shut};
 pub use choose::{Decision, NoRoute, Seen, Verdict, choose};
 pub use decide::{Pick, decide, terms_of};
 pub use filter::Exclusion;

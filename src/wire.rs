@@ -17,8 +17,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 pub use self::reader::{Frame, FrameReader};
 use self::v1::{
-    AboutV1, DeltaV1, DigestV1, GoodbyeV1, HelloAckV1, HelloV1, LoadV1, PingV1, PongV1, PullV1,
-    WaysV1,
+    AboutV1, CommandV1, DeltaV1, DigestV1, GoodbyeV1, HelloAckV1, HelloV1, LoadV1, PingV1, PongV1,
+    PullV1, WaysV1,
 };
 
 /// What one frame says.
@@ -48,6 +48,8 @@ pub enum Message {
     Ways(WaysV1),
     /// What the sender says of itself.
     About(AboutV1),
+    /// The latest command of the operator.
+    Command(CommandV1),
     /// A frame of a type or version unknown here; its body was skipped.
     Unknown {
         /// The frame's type.
@@ -143,6 +145,7 @@ pub fn encode(message: &Message) -> Result<Bytes, WireError> {
         Message::Load(it) => (kind::LOAD, bytes_of(it)),
         Message::Ways(it) => (kind::WAYS, bytes_of(it)),
         Message::About(it) => (kind::ABOUT, bytes_of(it)),
+        Message::Command(it) => (kind::COMMAND, bytes_of(it)),
         Message::Unknown { .. } => return Err(WireError::Unsendable),
     };
     let body = body.map_err(|_encoder| WireError::BadBody(kind))?;
@@ -175,6 +178,7 @@ fn decode(kind: u16, body: &[u8]) -> Result<Message, WireError> {
         kind::LOAD => Message::Load(load(body)?),
         kind::WAYS => Message::Ways(ways(body)?),
         kind::ABOUT => Message::About(control(kind, body)?),
+        kind::COMMAND => Message::Command(control(kind, body)?),
         _ => Message::Unknown { kind, version: VERSION },
     };
     Ok(message)
@@ -186,7 +190,7 @@ fn is_known(kind: u16, version: u16) -> bool {
 
 fn is_control(kind: u16) -> bool {
     (kind::HELLO..=kind::PULL).contains(&kind) && kind != kind::DELTA
-        || matches!(kind, kind::LOAD | kind::WAYS | kind::ABOUT)
+        || matches!(kind, kind::COMMAND | kind::LOAD | kind::WAYS | kind::ABOUT)
 }
 
 /// The greatest length a frame of `kind` may announce. A type from the future may be as long
@@ -256,6 +260,7 @@ mod kind {
     pub(super) const GOODBYE: u16 = 7;
     pub(super) const DIGEST: u16 = 8;
     pub(super) const PULL: u16 = 9;
+    pub(super) const COMMAND: u16 = 10;
     pub(super) const LOAD: u16 = 12;
     pub(super) const WAYS: u16 = 13;
     pub(super) const ABOUT: u16 = 14;

@@ -18,7 +18,10 @@ use arc_swap::ArcSwap;
 use ractor::Actor;
 use ractor::ActorProcessingErr;
 use ractor::ActorRef;
+use ractor::RpcReplyPort;
 use ractor::SupervisionEvent;
+use ractor::rpc::CallResult;
+use tokio::sync::Notify;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
@@ -36,11 +39,13 @@ use crate::id::OrchestratorId;
 use crate::legs::Way;
 use crate::mesh::Greeting;
 use crate::mesh::Mesh;
+use crate::mesh::NotObeyed;
 use crate::mesh::Params;
 use crate::mesh::Peers;
 use crate::mesh::backoff;
 use crate::net::Endpoint;
 use crate::net::Established;
+use crate::orders::InForce;
 use crate::view::claim::Board;
 
 /// The actor.
@@ -61,6 +66,8 @@ pub enum Msg {
     Ways(Vec<Way>),
     /// Requests use orchestrators otherwise than before.
     Stirred,
+    /// Obey a command of the operator, and say whether it was.
+    Command(Vec<u8>, RpcReplyPort<Result<(), NotObeyed>>),
     /// Tell the peers that this node takes no new work.
     Drain,
     /// The alarm set for [`Mesh::next_timeout`] went off.
@@ -105,6 +112,10 @@ pub struct Args {
     pub news: mpsc::Sender<PeerNews>,
     /// Where to tell what peers say of ways to clients; while it is full, that is lost.
     pub ways: mpsc::Sender<(NodeId, Vec<Way>)>,
+    /// Where the operator's orders stand, also those this actor begins with,
+    pub orders: Arc<ArcSwap<InForce>>,
+    /// and what is rung when others are in force.
+    pub ordered: Arc<Notify>,
 }
 
 /// What the mesh owns while it runs.
@@ -142,7 +153,8 @@ impl Actor for MeshActor {
         accepting.spawn(accept(args.endpoint.clone(), myself.clone()));
         accepting.spawn(watch(Arc::clone(&args.board), myself.clone()));
         let mut state = State {
-            mesh: Mesh::new(clock::now(), args.params.clone(), greeting, args.at, rand::random()),
+            mesh: Mesh::new(clock::now(), args.params.clone(), greeting, args.at, rand::random())
+                .under(args.orders.load_full()),
             args,
             children: BTreeMap::new(),
             hints: BTreeMap::new(),
@@ -175,6 +187,12 @@ impl Actor for MeshActor {
             }
             Msg::Ways(ways) => drop(state.mesh.handle_ways(&ways)),
             Msg::Stirred => state.mesh.handle_use(now, &state.args.board.drain(now)),
+            Msg::Command(bytes, told) => {
+                let obeyed = state.mesh.handle_command(clock::wall(), &bytes);
+                // In force first, then said so; whoever asked may be gone.
+                state.perform(now);
+                drop(told.send(obeyed));
+            }
             Msg::Drain => state.mesh.handle_drain(),
             Msg::Alarm => {
                 state.alarm = None;
@@ -200,6 +218,19 @@ impl Actor for MeshActor {
             SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
         }
         Ok(())
+    }
+}
+
+/// Has the mesh obey a command; `None` when it did not say in time, or restarts. Not for the
+/// path of requests, which waits for no mailbox.
+pub async fn obey(
+    mesh: &ActorRef<Msg>,
+    command: Vec<u8>,
+    within: Duration,
+) -> Option<Result<(), NotObeyed>> {
+    match mesh.call(|told| Msg::Command(command, told), Some(within)).await {
+        Ok(CallResult::Success(told)) => Some(told),
+        Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ractor::ActorRef;
+use tokio::sync::Notify;
 use tokio::sync::mpsc;
 
 use crate::actors::directory;
@@ -15,6 +16,7 @@ use crate::geoip::GeoStore;
 use crate::id::NodeId;
 use crate::legs::Way;
 use crate::mesh::Peers;
+use crate::orders::InForce;
 use crate::session::Table;
 use crate::upstream::Upstream;
 use crate::view::claim::Board;
@@ -39,6 +41,10 @@ pub struct Shared {
     pub refs: Refs,
     /// What the mesh has to tell the directory; whoever holds the lock reads it.
     pub news: tokio::sync::Mutex<mpsc::Receiver<PeerNews>>,
+    /// The operator's orders; the mesh is their only writer.
+    pub orders: Arc<ArcSwap<InForce>>,
+    /// Rung when other orders are in force.
+    pub ordered: Arc<Notify>,
     /// What peers tell of ways to clients; more than it holds is lost, and told again.
     pub ways: mpsc::Sender<(NodeId, Vec<Way>)>,
     /// The other end; whoever holds the lock reads it.
@@ -70,6 +76,8 @@ impl Shared {
     ) -> Self {
         let (ways, ways_told) = mpsc::channel(WAYS_WAITING);
         Self {
+            orders: Arc::default(),
+            ordered: Arc::default(),
             ways,
             ways_told: tokio::sync::Mutex::new(ways_told),
             names: Mutex::new(Capabilities::clone(&view.capabilities)),

@@ -16,11 +16,16 @@ use crate::actors::{Shared, mesh};
 use crate::app::naming::Naming;
 use crate::clock;
 use crate::config::{Config, MeshConfig};
-use crate::mesh::{About, Greeting, Params, backoff};
+use crate::mesh::{About, Greeting, Operator, Params, backoff};
 use crate::net::{self, Endpoint};
 
 fn greeting(config: &Config) -> Greeting {
     Greeting { node: config.node, region: config.region, epoch: 0, features: 0 }
+}
+
+/// Whose commands this node obeys.
+pub(super) fn operator(mesh: &MeshConfig) -> Operator {
+    Operator { mesh: mesh.trust_domain.clone(), key: mesh.operator }
 }
 
 /// What this node says of itself.
@@ -59,7 +64,7 @@ pub(super) fn mesh_args(
     news: mpsc::Sender<mesh::PeerNews>,
 ) -> Result<mesh::Args> {
     Ok(mesh::Args {
-        params: Params { about: about(config), ..mesh.params.clone() },
+        params: Params { about: about(config), operator: operator(mesh), ..mesh.params.clone() },
         greeting: greeting(config),
         epochs: Arc::new(AtomicU64::new(boot_epoch(mesh.data.as_deref())?)),
         endpoint,
@@ -73,6 +78,8 @@ pub(super) fn mesh_args(
         board: Arc::clone(&shared.board),
         news,
         ways: shared.ways.clone(),
+        orders: Arc::clone(&shared.orders),
+        ordered: Arc::clone(&shared.ordered),
     })
 }
 

@@ -120,6 +120,7 @@ pub(super) fn mesh() -> mesh::Params {
         // Off until held-back work costs less throughput: see the test `sharing`.
         share_load: false,
         about: mesh::About::default(),
+        operator: mesh::Operator::default(),
         limits: mesh::limits::Params {
             frames_per_second: 200,
             bytes_per_second: 4_000_000,

@@ -339,7 +339,7 @@ impl Reader {
             self.parse::<ServiceUri>("policy.never", it, "such as \"https://host:8935\"")
         });
         let never = never.map(|uri| OrchestratorId::of(&uri)).collect();
-        Rules { price_max_wei: price, countries, only: None, never }
+        Rules { price_max_wei: price, countries, only: None, never, shut: None }
     }
 
     fn location(&mut self, location: &file::Location) -> (Option<TrustedProxies>, Vec<Cidr>) {

@@ -2,6 +2,8 @@
 //!
 //! Bound to loopback by default; nothing here is for clients.
 
+mod orders;
+
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -69,6 +71,7 @@ pub fn routes(admin: Admin) -> Router {
         .route("/v1/reload", post(reload))
         .route("/v1/handover", post(hand_over))
         .route("/v1/peers", get(peers))
+        .route("/v1/orders", get(orders::shown).post(orders::given))
         .route("/v1/orchestrators", get(orchestrators))
         .route("/v1/orchestrators/{id}/drain", post(drain_orchestrator).delete(resume_orchestrator))
         .route("/v1/sessions", get(list_sessions))

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 
 use crate::clock;
 use crate::edge::Gateway;
+use crate::edge::locate::Located;
 use crate::edge::refusal::{ServeError, json};
 use crate::edge::visit::Visit;
 use crate::id::NodeId;
@@ -106,7 +107,7 @@ pub(crate) fn answer(
     let order = if filters.is_empty() {
         everyone(&view, caller)
     } else {
-        matching(gateway, &view, caller, &filters)
+        matching(gateway, &view, &visit.located, &filters)
     };
     let list: Vec<serde_json::Value> =
         order.iter().take(LIST_MAX).map(|row| entry(&view, row, &filters)).collect();
@@ -140,9 +141,10 @@ fn everyone(view: &View, caller: &Caller) -> Vec<Arc<Row>> {
 
 /// Everyone who offers one of the capabilities asked for, by the least cost of any; those
 /// on top are promised to the caller.
-fn matching(gateway: &Gateway, view: &View, caller: &Caller, filters: &Filters) -> Vec<Arc<Row>> {
-    let params = gateway.params.load();
+fn matching(gateway: &Gateway, view: &View, located: &Located, filters: &Filters) -> Vec<Arc<Row>> {
+    let (params, caller) = (gateway.params.load(), &located.caller);
     let now = clock::now();
+    let rules = gateway.under_orders(&params.rules, view, located);
     let mut seen: Vec<Seen> = Vec::new();
     for capability in filters.capabilities(view) {
         let ask = Ask {
@@ -152,7 +154,7 @@ fn matching(gateway: &Gateway, view: &View, caller: &Caller, filters: &Filters) 
             mode: None,
             variant: None,
             gpus: &filters.gpus,
-            rules: &params.rules,
+            rules: &rules,
             overlook: false,
             tried: &[],
             running: None,

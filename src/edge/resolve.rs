@@ -5,25 +5,27 @@
 //! client says what for (`?app=`, `?caps=`), the best that lies beyond each.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde::Serialize;
 
+use crate::edge::Gateway;
 use crate::edge::discover::Filters;
 use crate::edge::locate::Located;
 use crate::edge::observe::{allowed, open};
+use crate::edge::orders::Entering;
 use crate::edge::refusal::{ServeError, json};
 use crate::edge::visit::Visit;
 use crate::edge::ways::url_of;
-use crate::edge::{Gateway, Params};
 use crate::id::{NodeId, RegionId};
 use crate::legs::Target;
 use crate::mesh::{PeerRow, Standing};
 use crate::policy::beyond::{Relay, beyond};
 use crate::policy::course::{Course, courses};
-use crate::policy::{Ask, PathKind};
+use crate::policy::{Ask, PathKind, Rules};
 use crate::score::Evidence;
 use crate::unit::Micros;
 use crate::upstream::Body;
@@ -121,18 +123,20 @@ impl Gateway {
         let params = self.params.load();
         let own = (self.identity.node, self.identity.region, Some(base));
         let open = |it: &&PeerRow| it.standing == Standing::Up && !it.draining;
+        let is_out = self.draining.load(Ordering::Acquire);
         let others =
             peers.rows.iter().filter(open).filter_map(|it| {
                 Some((it.node, it.region?, url_of(&params, it).map(str::to_owned)))
             });
-        let nodes: Vec<(NodeId, RegionId, Option<String>)> =
-            Some(own).filter(|_| !self.is_draining()).into_iter().chain(others).collect();
+        let nodes: Vec<Node> = Some(own).filter(|_| !is_out).into_iter().chain(others).collect();
+        let nodes = self.ordered(nodes, located);
         let names: Vec<NodeId> = nodes.iter().map(|it| it.0).collect();
         let legs = self.legs_of(now, located, &view, &names);
-        let beyond = self.beyond(now, located, &view, &params, wanted);
+        let rules = self.under_orders(&params.rules, &view, located);
+        let beyond = self.beyond(now, located, &view, &rules, wanted);
         let known: BTreeMap<NodeId, Course> =
             courses(&legs, beyond).into_iter().map(|it| (it.leg.node, it)).collect();
-        let entrance = |(node, region, url): (NodeId, RegionId, Option<String>)| {
+        let entrance = |(node, region, url): Node| {
             let leg = legs.iter().find(|it| it.node == node);
             let (rtt, evidence) =
                 leg.map_or((PLACELESS_RTT, Evidence::Default), |it| (it.rtt, it.evidence));
@@ -145,13 +149,23 @@ impl Gateway {
         found
     }
 
+    /// Leaves out nodes that orders drain, and those that are turned down for this client while
+    /// there are others.
+    fn ordered(&self, nodes: Vec<Node>, located: &Located) -> Vec<Node> {
+        let of = |it: &Node| self.may_enter(it.0, it.1, located.group);
+        let takes_some = |it: &Node| of(it) != Entering::Never;
+        let nodes: Vec<Node> = nodes.into_iter().filter(takes_some).collect();
+        let has_other = nodes.iter().any(|it| of(it) == Entering::Here);
+        nodes.into_iter().filter(|it| !has_other || of(it) == Entering::Here).collect()
+    }
+
     /// Returns the least cost from each node on, of any of what is wanted.
     fn beyond(
         &self,
         now: Instant,
         located: &Located,
         view: &View,
-        params: &Params,
+        rules: &Rules,
         wanted: &Wanted<'_>,
     ) -> impl Fn(NodeId) -> Option<Micros> {
         move |node: NodeId| {
@@ -165,7 +179,7 @@ impl Gateway {
                     mode: wanted.mode,
                     variant: wanted.variant,
                     gpus: wanted.gpus,
-                    rules: &params.rules,
+                    rules,
                     overlook: false,
                     tried: &[],
                     running: None,
@@ -179,6 +193,9 @@ impl Gateway {
         }
     }
 }
+
+/// A node, where it runs, and how clients reach it.
+type Node = (NodeId, RegionId, Option<String>);
 
 /// What somebody wants to enter for; nothing in particular by default.
 #[derive(Clone, Debug, Default)]

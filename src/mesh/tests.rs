@@ -1,3 +1,4 @@
+mod command;
 mod push;
 
 use super::*;
@@ -25,6 +26,7 @@ fn params() -> Params {
         news_interval: ms(100),
         share_load: true,
         about: About::default(),
+        operator: Operator::default(),
         limits: limits::Params {
             frames_per_second: 100,
             bytes_per_second: 4_000_000,

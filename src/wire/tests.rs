@@ -107,6 +107,8 @@ fn version_1_keeps_its_bytes() {
         Message::About(about),
         "0000001f000e0001011368747470733a2f2f6672612e6578616d706c6505302e312e30",
     );
+    let command = CommandV1 { signed: vec![1, 2, 255] };
+    check_golden(Message::Command(command), "00000008000a0001030102ff");
     let unsaid = AboutV1 { url: None, version: String::new() };
     check_golden(Message::About(unsaid), "00000006000e00010000");
 }

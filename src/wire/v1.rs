@@ -165,6 +165,13 @@ pub enum PlaceV1 {
     Orchestrator(u64),
 }
 
+/// The body of a Command: one of the operator's, under the operator's signature.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct CommandV1 {
+    /// As it was signed.
+    pub signed: Vec<u8>,
+}
+
 /// The body of an About: what the sender says of itself to those who send it clients.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct AboutV1 {

@@ -22,6 +22,7 @@ mod listen;
 mod naming;
 mod node;
 mod observe;
+mod orders;
 mod paid;
 mod policies;
 mod reload;

@@ -2,9 +2,9 @@
 
 use portolan::wire::datagram;
 use portolan::wire::v1::{
-    AboutV1, AddressV1, AskV1, DeltaV1, DigestV1, GoodbyeV1, GossipV1, GroupV1, HelloAckV1,
-    HelloV1, LoadRowV1, LoadV1, MemberIdV1, MemberV1, PingV1, PlaceV1, PongV1, PullV1, RecordV1,
-    StateV1, WayV1, WaysV1,
+    AboutV1, AddressV1, AskV1, CommandV1, DeltaV1, DigestV1, GoodbyeV1, GossipV1, GroupV1,
+    HelloAckV1, HelloV1, LoadRowV1, LoadV1, MemberIdV1, MemberV1, PingV1, PlaceV1, PongV1, PullV1,
+    RecordV1, StateV1, WayV1, WaysV1,
 };
 use portolan::wire::{Message, encode};
 
@@ -54,6 +54,7 @@ pub(super) fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ("draining", Message::Draining),
         ("goodbye", Message::Goodbye(GoodbyeV1 { reason: 0 })),
         ("digest", Message::Digest(DigestV1 { epoch: 7, n_records: 300, sum: u64::MAX })),
+        ("command", Message::Command(CommandV1 { signed: vec![7; 300] })),
         ("pull", Message::Pull(PullV1 { epoch: 7 })),
         ("load", Message::Load(LoadV1 { age_ms: 25, rows: vec![row(u64::MAX), row(9)] })),
         (

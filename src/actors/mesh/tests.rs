@@ -10,6 +10,7 @@ use crate::health;
 use crate::mesh::About;
 use crate::mesh::Fault;
 use crate::mesh::Membership;
+use crate::mesh::Operator;
 use crate::mesh::PeerRow;
 use crate::mesh::Standing;
 use crate::mesh::limits;
@@ -48,6 +49,7 @@ fn params() -> Params {
         news_interval: ms(20),
         share_load: true,
         about: About::default(),
+        operator: Operator::default(),
         limits: limits::Params {
             frames_per_second: 200,
             bytes_per_second: 4_000_000,
@@ -99,6 +101,8 @@ async fn start(
         board: Arc::default(),
         news: told,
         ways: mpsc::channel(4).0,
+        orders: Arc::default(),
+        ordered: Arc::default(),
     };
     let (actor, task) = Actor::spawn(None, MeshActor, args).await.unwrap();
     Node { actor, task, endpoint, epochs, peers, news }

@@ -51,6 +51,11 @@ impl State {
                         self.args.board.claim(it.at, it.orchestrator, &it.in_flight);
                     }
                 }
+                Output::Ordered(in_force) => {
+                    tracing::info!(number = in_force.number, "other orders are in force");
+                    self.args.orders.store(in_force);
+                    self.args.ordered.notify_one();
+                }
                 // What finds no room is told again in a minute.
                 Output::Ways { peer, ways } => drop(self.args.ways.try_send((peer, ways))),
                 Output::PeerUp(node) => {

@@ -128,6 +128,7 @@ fn deliver(
                 | Output::Changed(_)
                 | Output::Claimed(_)
                 | Output::Ways { .. }
+                | Output::Ordered(_)
                 | Output::PeerUp(_)
                 | Output::PeerDown { .. }
                 | Output::Close(_)
