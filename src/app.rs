@@ -10,6 +10,7 @@ mod remembered;
 mod sockets;
 pub mod stop;
 mod succession;
+mod watchdog;
 mod ways;
 
 use std::net::SocketAddr;
@@ -257,7 +258,9 @@ fn watch(
 ) -> JoinSet<()> {
     let mut watches = JoinSet::new();
     let watched = Arc::clone(gateway);
-    watches.spawn(async move { pressure::watch(&watched.pressure, memory_max).await });
+    let pulse = gateway.shared.pulses.of(clock::now(), "memory", SLOW);
+    watches.spawn(async move { pressure::watch(&watched.pressure, memory_max, &pulse).await });
+    watches.spawn(watchdog::watch(Arc::clone(gateway)));
     watches.spawn(ways::watch(Arc::clone(gateway), direct));
     watches.spawn(ways::hear(Arc::clone(gateway)));
     watches.spawn(orders::carry_out(Arc::clone(gateway), data.clone()));
@@ -266,7 +269,10 @@ fn watch(
         drop(gateway.carrier.set(endpoint.clone()));
         watches.spawn(edge::forward::serve(Arc::clone(gateway), endpoint.clone()));
     }
-    keeper.into_iter().for_each(|it| naming::keep(it, &mut watches));
+    if let Some(keeper) = keeper {
+        let pulse = gateway.shared.pulses.of(clock::now(), "naming", SLOW);
+        naming::keep(keeper, &mut watches, pulse);
+    }
     if let Some(data) = data {
         watches.spawn(remembered::keep(Arc::clone(gateway), data));
     }
@@ -446,4 +452,6 @@ const MESH: &str = "mesh";
 /// Messages from the mesh that wait for the directory.
 const NEWS_MAX: usize = 16;
 /// What idle connections and actors get to end.
+/// Loops that turn every second or so are stalled after this.
+const SLOW: Duration = Duration::from_secs(20);
 const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -32,6 +32,7 @@ use crate::actors::peer;
 use crate::actors::peer::News;
 use crate::actors::restart::Restarts;
 use crate::clock;
+use crate::clock::pulse::Pulse;
 use crate::health::Observation;
 use crate::health::Sighting;
 use crate::id::NodeId;
@@ -112,6 +113,8 @@ pub struct Args {
     pub news: mpsc::Sender<PeerNews>,
     /// Where to tell what peers say of ways to clients; while it is full, that is lost.
     pub ways: mpsc::Sender<(NodeId, Vec<Way>)>,
+    /// Shows that the mesh still takes its turns.
+    pub pulse: Arc<Pulse>,
     /// Where the operator's orders stand, also those this actor begins with,
     pub orders: Arc<ArcSwap<InForce>>,
     /// and what is rung when others are in force.
@@ -179,6 +182,7 @@ impl Actor for MeshActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         let now = clock::now();
+        state.args.pulse.beat(now);
         match msg {
             Msg::Accepted(link, _permit) => state.hand_over(now, link, &myself).await?,
             Msg::Peer(node, news) => state.take(now, node, news),
@@ -245,13 +249,15 @@ async fn accept(endpoint: Endpoint, mesh: ActorRef<Msg>) {
     }
 }
 
-/// Says when requests have marked something, not more often than peers should hear of it.
+/// Says when requests have marked something, not more often than peers should hear of it; and
+/// from time to time in any case, for the pulse.
 async fn watch(board: Arc<Board>, mesh: ActorRef<Msg>) {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
+    for n in 0_u32.. {
         ticks.tick().await;
-        if board.is_stirred() && mesh.cast(Msg::Stirred).is_err() {
+        let is_due = board.is_stirred() || n.is_multiple_of(LOOKS_A_BEAT);
+        if is_due && mesh.cast(Msg::Stirred).is_err() {
             return;
         }
     }
@@ -260,6 +266,12 @@ async fn watch(board: Arc<Board>, mesh: ActorRef<Msg>) {
 /// A fortieth of a second: less than most links take, and well within the frames a peer may
 /// send.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
+
+/// The mesh takes a turn at least every second.
+const LOOKS_A_BEAT: u32 = 40;
+
+/// How long the mesh may take no turn.
+pub const SILENT_MAX: Duration = Duration::from_secs(10);
 
 /// The most accepted links that wait in the mailbox; more wait at the endpoint.
 const MAX_ACCEPTED: usize = 8;

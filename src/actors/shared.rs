@@ -12,6 +12,7 @@ use crate::actors::geoip;
 use crate::actors::mesh;
 use crate::actors::mesh::PeerNews;
 use crate::actors::sessions;
+use crate::clock::pulse::Pulses;
 use crate::geoip::GeoStore;
 use crate::id::NodeId;
 use crate::legs::Way;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub refs: Refs,
     /// What the mesh has to tell the directory; whoever holds the lock reads it.
     pub news: tokio::sync::Mutex<mpsc::Receiver<PeerNews>>,
+    /// Whether the loops of this node go on.
+    pub pulses: Arc<Pulses>,
     /// The operator's orders; the mesh is their only writer.
     pub orders: Arc<ArcSwap<InForce>>,
     /// Rung when other orders are in force.
@@ -76,6 +79,7 @@ impl Shared {
     ) -> Self {
         let (ways, ways_told) = mpsc::channel(WAYS_WAITING);
         Self {
+            pulses: Arc::default(),
             orders: Arc::default(),
             ordered: Arc::default(),
             ways,

@@ -78,6 +78,7 @@ pub(super) fn mesh_args(
         board: Arc::clone(&shared.board),
         news,
         ways: shared.ways.clone(),
+        pulse: shared.pulses.of(clock::now(), "mesh", mesh::SILENT_MAX),
         orders: Arc::clone(&shared.orders),
         ordered: Arc::clone(&shared.ordered),
     })

@@ -42,8 +42,10 @@ pub(super) async fn watch(gateway: Arc<Gateway>, ports: Vec<u16>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let ports: Arc<[u16]> = ports.into();
     let mut told = false;
+    let pulse = gateway.shared.pulses.of(clock::now(), "ways", EVERY * 6);
     loop {
         ticks.tick().await;
+        pulse.beat(clock::now());
         let asked = Arc::clone(&ports);
         let seen = tokio::task::spawn_blocking(move || rtt::established(&asked)).await;
         match seen.map_err(std::io::Error::other).flatten() {

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::actors::{directory, sessions};
 use crate::address::parse;
 use crate::clock;
+use crate::clock::pulse::Reading;
 use crate::edge::resolve::Wanted;
 use crate::edge::ways::url_of;
 use crate::edge::{Gateway, explain};
@@ -114,6 +115,7 @@ async fn node(State(admin): State<Admin>) -> axum::Json<Value> {
     axum::Json(json!({
         "node": gateway.identity.node,
         "region": gateway.identity.region,
+        "loops": loops(gateway),
         "draining": gateway.is_draining(),
         "view": view.version,
         "view_age_ms": clock::now().saturating_duration_since(view.published_at).as_millis() as u64,
@@ -156,6 +158,15 @@ async fn hand_over(State(admin): State<Admin>) -> Response {
         Ok(Err(why)) => refuse(StatusCode::CONFLICT, &why),
         Err(_stopped) => refuse(StatusCode::SERVICE_UNAVAILABLE, "this node is being stopped"),
     }
+}
+
+/// Returns how long ago each loop of this node last turned, and whether that is too long.
+fn loops(gateway: &Gateway) -> Value {
+    let row = |it: Reading| {
+        let silent_ms = it.silent.as_millis() as u64;
+        (it.name.to_owned(), json!({ "silent_ms": silent_ms, "stalled": it.is_stalled }))
+    };
+    gateway.shared.pulses.read(clock::now()).into_iter().map(row).collect()
 }
 
 async fn peers(State(admin): State<Admin>) -> axum::Json<Value> {

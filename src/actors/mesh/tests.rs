@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
+use crate::clock::pulse::Pulses;
 use crate::health;
 use crate::mesh::About;
 use crate::mesh::Fault;
@@ -101,6 +102,7 @@ async fn start(
         board: Arc::default(),
         news: told,
         ways: mpsc::channel(4).0,
+        pulse: Pulses::default().of(clock::now(), "mesh", SILENT_MAX),
         orders: Arc::default(),
         ordered: Arc::default(),
     };
