@@ -1,6 +1,7 @@
 """What is done to the planet, and what its clients must not notice."""
 
 import contextlib
+import json
 import signal
 import time
 
@@ -162,6 +163,39 @@ def renewed(planet, tally):
     print(f"  renewed: {watching.told()}", flush=True)
 
 
+def ordered(planet, tally):
+    """What the operator orders at one node holds at all of them within a second, and clients of
+    a drained node go on elsewhere; one command puts what was before in force again."""
+    last, slowest = planet.nodes[-1], 0.0
+
+    def order(*command):
+        nonlocal slowest
+        said = json.loads(planet.order(planet.nodes[0], *command))
+        _, took = until("all nodes obey", lambda: all(
+            it.orders()["number"] == said["number"] for it in planet.nodes), 10)
+        slowest = max(slowest, took)
+        return said["orders"]
+
+    with Watching(planet) as watching:
+        order("dial", last.region, "0")
+        drained = order("drain", "node", last.name, "--within", "5")
+        time.sleep(1.0)
+        said = At(planet.clients[last.region])(get, planet.nodes[0].url, "/v1/resolve")[1]
+        said = json.loads(said)
+        named = [it["node"] for it in [said["primary"], *said["fallbacks"]]]
+        back = order("orders", "--roll-back")
+        order("dial", last.region, "100")
+    tally.check("ordered: clients go on", watching.problem())
+    tally.check("ordered: everywhere within a second",
+                None if slowest < 1.0 else f"only after {slowest:.2f} s")
+    tally.check("ordered: nobody is sent to a drained node",
+                None if last.name not in named else f"{named}")
+    tally.check("ordered: rolled back",
+                None if drained["drains"] and not back["drains"] else f"{drained} then {back}")
+    print(f"  ordered: everywhere after {slowest * 1000:.0f} ms at most; {watching.told()}",
+          flush=True)
+
+
 def rotated(planet, tally):
     """The mesh's CA is replaced under load, step by step; no link is down in between."""
     with Watching(planet) as watching:
@@ -197,4 +231,4 @@ def probed(planet, tally):
                 None if b'"evidence":"own"' in said else f"it says {said[:300]}")
 
 
-ALL = [meet, killed, frozen, parted, restarted, handed_over, renewed, rotated, probed]
+ALL = [meet, killed, frozen, parted, restarted, handed_over, renewed, ordered, rotated, probed]
