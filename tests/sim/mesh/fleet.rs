@@ -392,6 +392,8 @@ fn observation(own: &Own, noise: u64) -> Observation {
 fn shares(size: Size, mut draw: impl FnMut(u64) -> u64) -> Vec<Vec<u64>> {
     let mut shares: Vec<Vec<u64>> = vec![Vec::new(); size.n_nodes];
     for orchestrator in 0..size.n_orchestrators {
+        // Ids are hashes: small numbers would take fewer bytes.
+        let orchestrator = (orchestrator + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut n_left = OBSERVERS.min(size.n_nodes);
         while n_left > 0 {
             let share = &mut shares[draw(size.n_nodes as u64) as usize];
@@ -401,6 +403,7 @@ fn shares(size: Size, mut draw: impl FnMut(u64) -> u64) -> Vec<Vec<u64>> {
             }
         }
     }
+    shares.iter_mut().for_each(|it| it.sort_unstable());
     shares
 }
 
@@ -419,7 +422,7 @@ fn number(name: &str) -> usize {
 const STEP_MS: u64 = 25;
 /// One of so many rows is in use, and one of so many of those has few places left.
 const IN_USE_ONE_OF: usize = 20;
-const SCARCE_ONE_OF: u64 = 4;
+const SCARCE_ONE_OF: u64 = 10;
 /// How often a check brings news of a row that is not in use: 200 checks a second take so long
 /// for 10,000.
 const OTHERS_EVERY_MS: u64 = 50_000;
