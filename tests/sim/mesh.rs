@@ -1,6 +1,7 @@
 //! Meshes of nine nodes on a rough sea: who finds whom, who is noticed, who is believed.
 
 mod fleet;
+mod liars;
 mod player;
 mod report;
 mod sea;

@@ -141,15 +141,11 @@ fn nodes(size: Size, seed: u64, start: Instant) -> Vec<Node> {
     let mut random = seed | 1;
     let mut draw = |below| draw(&mut random, below);
     let own = shares(size, &mut draw);
-    let mut delays = vec![vec![0; size.n_nodes]; size.n_nodes];
-    for a in 0..size.n_nodes {
-        for b in 0..a {
-            let delay = 5_000 + draw(145_000);
-            (delays[a][b], delays[b][a]) = (delay, delay);
-        }
-    }
+    let pairs = size.n_nodes * size.n_nodes;
+    let delays: Vec<u64> = (0..pairs).map(|_| 5_000 + draw(145_000)).collect();
+    let delay = |a: usize, b: usize| delays[a.min(b) * size.n_nodes + a.max(b)];
     let mut node = |(at, own): (usize, Vec<u64>)| {
-        let peer = |to: usize| Peer { delay: delays[at][to], ..Peer::default() };
+        let peer = |to: usize| Peer { delay: delay(at, to), ..Peer::default() };
         // All of it is told for the first time within half of the time to settle.
         let first = |n| Reverse((draw(size.settle_s * 500 / STEP_MS), n));
         let due = (0..own.len()).map(first).collect();
@@ -263,10 +259,13 @@ impl Node {
     fn take(&mut self, now: Instant, from: usize, parcel: Parcel) {
         match parcel {
             Parcel::Frame(mut frame) => {
-                match &mut frame.message {
-                    Message::Digest(_) if !self.keeps => return,
-                    Message::Delta(delta) if !self.keeps => delta.records.clear(),
-                    _ => {}
+                if !self.keeps {
+                    if matches!(frame.message, Message::Digest(_)) {
+                        return;
+                    }
+                    if let Message::Delta(delta) = &mut frame.message {
+                        delta.records.clear();
+                    }
                 }
                 self.mesh.handle_frame(now, name(from), LinkId(1), frame);
             }
@@ -278,11 +277,14 @@ impl Node {
 
     fn send(&mut self, Turn { tick, size, .. }: Turn, to: usize, message: Message) {
         let n_bytes = wire::encode(&message).unwrap().len();
-        let kind = match &message {
-            Message::Delta(_) => &mut self.sent.health,
-            Message::Digest(_) | Message::Pull(_) => &mut self.sent.repair,
-            Message::Load(_) => &mut self.sent.load,
-            _ => &mut self.sent.pings,
+        let kind = if matches!(message, Message::Delta(_)) {
+            &mut self.sent.health
+        } else if matches!(message, Message::Digest(_) | Message::Pull(_)) {
+            &mut self.sent.repair
+        } else if matches!(message, Message::Load(_)) {
+            &mut self.sent.load
+        } else {
+            &mut self.sent.pings
         };
         *kind += n_bytes as u64;
         let peer = &mut self.peers[to];
