@@ -26,6 +26,8 @@ pub(crate) struct Size {
     pub(crate) loss_permille: u64,
     /// How often there is news of a row in use.
     pub(crate) in_use_every_ms: u64,
+    /// And of any other.
+    pub(crate) others_every_ms: u64,
     /// One node of so many keeps what it is told; the others only count and answer it.
     pub(crate) keeps_one_of: usize,
 }
@@ -158,7 +160,7 @@ fn nodes(size: Size, seed: u64, start: Instant) -> Vec<Node> {
         });
         Node {
             at,
-            mesh: Mesh::new(start, params(100_000), greeting(at), None, draw(u64::MAX)),
+            mesh: Mesh::new(start, params(97_000), greeting(at), None, draw(u64::MAX)),
             own: own.collect(),
             due,
             random: draw(u64::MAX) | 1,
@@ -230,7 +232,7 @@ impl Node {
     fn observe(&mut self, Turn { tick, now, size }: Turn, which: usize) {
         let noise = draw(&mut self.random, 1000);
         let own = &mut self.own[which];
-        let every = if own.in_use { size.in_use_every_ms } else { OTHERS_EVERY_MS } / STEP_MS;
+        let every = if own.in_use { size.in_use_every_ms } else { size.others_every_ms } / STEP_MS;
         // After the first time, when all are told of at once, they spread.
         let least = if own.n_observed == 0 { 0 } else { every / 2 };
         let wait = (least + noise * every / 1000).max(1);
@@ -425,9 +427,6 @@ const STEP_MS: u64 = 25;
 /// One of so many rows is in use, and one of so many of those has few places left.
 const IN_USE_ONE_OF: usize = 20;
 const SCARCE_ONE_OF: u64 = 10;
-/// How often a check brings news of a row that is not in use: 200 checks a second take so long
-/// for 10,000.
-const OTHERS_EVERY_MS: u64 = 50_000;
 /// How much later than usual a packet may be, in microseconds.
 const JITTER: u64 = 3_000;
 /// What a packet costs beside what is in it: heads of IP, UDP, QUIC and a frame, and its seal;

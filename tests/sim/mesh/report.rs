@@ -85,20 +85,20 @@ fn faults() {
 fn bytes() {
     let quick = std::env::var_os("MESH_QUICK").is_some();
     let mut lines = Vec::new();
-    for (n_nodes, loss_permille, bytes_max, in_use_max, in_use_every_ms) in [
-        (30, 1, 100_000, 500, 5_000),
-        (30, 20, 100_000, 1_500, 5_000),
-        // A rush everywhere: more to tell of rows in use than there are bytes.
-        (30, 1, 100_000, NEVER, 500),
-        (300, 1, 200_000, 500, 5_000),
-        (300, 20, 200_000, 1_500, 5_000),
+    for (n_nodes, loss_permille, bytes_max, in_use_max, others_every_ms) in [
+        (30, 1, 100_000, 500, ALL_CHECKED_MS),
+        (30, 20, 100_000, 1_500, ALL_CHECKED_MS),
+        // As often as 200 checks a second go: more to tell than there are bytes.
+        (30, 1, 100_000, 500, ALL_CHECKED_MS / 6),
+        (300, 1, 200_000, 500, ALL_CHECKED_MS),
+        (300, 20, 200_000, 1_500, ALL_CHECKED_MS),
     ] {
         let only = std::env::var("MESH_ONLY").is_ok_and(|it| it != n_nodes.to_string());
         if only || quick && n_nodes > 30 {
             continue;
         }
         let keeps_one_of = if n_nodes > 30 { 30 } else { 5 };
-        let (settle_s, count_s) = if n_nodes > 30 { (20, 20) } else { (30, 30) };
+        let (settle_s, count_s) = if n_nodes > 30 { (20, 10) } else { (30, 30) };
         let n_orchestrators = 10_000;
         let size = Size {
             n_nodes,
@@ -106,11 +106,14 @@ fn bytes() {
             settle_s,
             count_s,
             loss_permille,
-            in_use_every_ms,
+            in_use_every_ms: 5_000,
+            others_every_ms,
             keeps_one_of,
         };
         let found = fleet::play(size, 1);
-        let rush = if in_use_every_ms < 5_000 { ", a rush" } else { "" };
+        let busy = others_every_ms < ALL_CHECKED_MS;
+        let rush = if busy { ", six times as much news" } else { "" };
+        let others_max = if busy { NEVER } else { 10_000 };
         let (percent, tenths) = (loss_permille / 10, loss_permille % 10);
         let what = format!("{n_nodes} x 10,000 at {percent}.{tenths} %{rush}");
         eprintln!("{what}: {:?}, own account {}", found.bytes, found.charged_most);
@@ -122,7 +125,7 @@ fn bytes() {
         });
         let in_use = format!("{what}: rows in use arrive");
         lines.push(Line::times(&in_use, &found.in_use, 990, in_use_max));
-        lines.push(Line::times(&format!("{what}: other rows"), &found.others, 990, 10_000));
+        lines.push(Line::times(&format!("{what}: other rows"), &found.others, 990, others_max));
         lines.push(Line::count(format!("{what}: records asked for again"), found.n_pulls));
     }
     conclude(&lines);
@@ -138,6 +141,7 @@ fn a_small_mesh_keeps_to_its_budget_and_tells_in_time() {
         count_s: 8,
         loss_permille: 0,
         in_use_every_ms: 5_000,
+        others_every_ms: 50_000,
         keeps_one_of: 1,
     };
     let found = fleet::play(small, 1);
@@ -147,5 +151,7 @@ fn a_small_mesh_keeps_to_its_budget_and_tells_in_time() {
     assert!(found.n_pulls == 0, "nothing was lost, so nothing is asked for again");
 }
 
+/// Every orchestrator is checked at least this often.
+const ALL_CHECKED_MS: u64 = 300_000;
 /// Two intervals between checks and a second.
 const SILENT_WITHIN_MS: u64 = 2 * super::player::CHECK_EVERY.as_millis() as u64 + 1_000;

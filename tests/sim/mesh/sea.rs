@@ -128,7 +128,7 @@ impl Sea {
             let greeting = greeting(at);
             let address: SocketAddr = ([10, 0, (at / 250) as u8, (at % 250) as u8], 1).into();
             let seed = sea.draw(u64::MAX);
-            let mesh = Mesh::new(sea.start, params(100_000), greeting, Some(address), seed);
+            let mesh = Mesh::new(sea.start, params(97_000), greeting, Some(address), seed);
             let player = Player::new(sea.start, waters.n_orchestrators, seed);
             sea.nodes.push(Node {
                 name: name(at),
