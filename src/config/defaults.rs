@@ -119,6 +119,7 @@ pub(super) fn mesh() -> mesh::Params {
         quarantine: Duration::from_secs(60),
         news_interval: Duration::from_millis(100),
         // Off until held-back work costs less throughput: see the test `sharing`.
+        levels_from: 300,
         share_load: false,
         about: mesh::About::default(),
         operator: mesh::Operator::default(),

@@ -48,16 +48,17 @@ impl Mesh {
         (up.urge_at, up.urged_at) = (None, now);
         // What has waited for half of its time goes along.
         let seldom = self.params.push_interval * self.spread(LINKS_PER_PUSH);
+        let is_near = self.is_near(node);
         let Some(up) = self.peers.get_mut(&node).and_then(Peer::up) else { return };
         let (others, along) = (now >= up.others_at, now + seldom / 2 >= up.others_at);
-        if pushes && up.sent.urgent < self.outbox.urgent_version() {
+        if pushes && up.sent.urgent < self.levels.of(is_near).urgent_version() {
             // Also when there is no credit: asking again at once gives none.
             up.push_at = now + self.params.push_interval;
         }
         let mut left = self.params.frames_per_push;
         while left > 0 && self.budget.has_credit() {
             let Some(up) = self.peers.get_mut(&node).and_then(Peer::up) else { return };
-            let records = self.outbox.urgent_since(now, up.sent, MAX_RECORDS);
+            let records = self.levels.of(is_near).urgent_since(now, up.sent, MAX_RECORDS);
             let Some(through) = self.send_records(node, &records) else { break };
             if let Some(up) = self.peers.get_mut(&node).and_then(Peer::up) {
                 up.sent.urgent = through;
@@ -71,7 +72,8 @@ impl Mesh {
     }
 
     fn push_others(&mut self, now: Instant, node: NodeId, n_frames: u32) {
-        let version = self.outbox.version();
+        let is_near = self.is_near(node);
+        let version = self.levels.of(is_near).version();
         let interval = self.params.push_interval;
         let seldom = interval * self.spread(LINKS_PER_PUSH);
         let Some(up) = self.peers.get_mut(&node).and_then(Peer::up) else { return };
@@ -87,7 +89,7 @@ impl Mesh {
             if share == 0 || !self.budget.has_left() {
                 return;
             }
-            let records = self.outbox.others_since(now, sent, share.min(MAX_RECORDS));
+            let records = self.levels.of(is_near).others_since(now, sent, share.min(MAX_RECORDS));
             share = share.saturating_sub(records.len());
             let before = self.budget.n_spent();
             // Without any, what was newer has been replaced, is past its life or went first.
@@ -115,7 +117,8 @@ impl Mesh {
     /// until then it rightly holds an earlier version of some.
     pub(super) fn tell_digest(&mut self, now: Instant, node: NodeId) {
         let epoch = self.local.epoch;
-        let (version, urgent) = (self.outbox.version(), self.outbox.urgent_version());
+        let outbox = self.levels.of(self.is_near(node));
+        let (version, urgent) = (outbox.version(), outbox.urgent_version());
         let Some(up) = self.peers.get_mut(&node).and_then(Peer::up) else { return };
         if now < up.digest_at {
             return;
@@ -125,7 +128,8 @@ impl Mesh {
             return;
         }
         up.digest_at = now + self.params.digest_interval;
-        let digest = self.outbox.digest(up.sent);
+        let sent = up.sent;
+        let digest = self.levels.of(self.is_near(node)).digest(sent);
         let message = DigestV1 { epoch, n_records: digest.n_records, sum: digest.sum };
         self.send(node, Message::Digest(message));
     }

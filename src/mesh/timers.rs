@@ -17,7 +17,8 @@ impl Mesh {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.n_links = self.links().count();
         self.budget.fill(now, self.n_links);
-        self.outbox.expire(now);
+        self.settle_levels(now);
+        self.levels.expire(now);
         self.members.handle_timeout(now);
         self.heed_members();
         // In a large mesh few of the peers are due at any one time.
@@ -57,9 +58,10 @@ impl Mesh {
             State::Down => None,
             State::Quarantined { until } => Some(*until),
             State::Up(up) => {
-                let urgent = (up.sent.urgent < self.outbox.urgent_version()).then_some(up.push_at);
+                let outbox = self.levels.of(self.is_near_peer(peer));
+                let urgent = (up.sent.urgent < outbox.urgent_version()).then_some(up.push_at);
                 let others_at = up.others_at.max(up.push_at);
-                let others = (up.sent.others < self.outbox.version()).then_some(others_at);
+                let others = (up.sent.others < outbox.version()).then_some(others_at);
                 [
                     Some(up.silent_at),
                     Some(up.ping_at),

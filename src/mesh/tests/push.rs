@@ -7,7 +7,7 @@ fn failing(orchestrator: u64) -> Observation {
     Observation { failures_milli: 1000, ..seen(orchestrator) }
 }
 
-fn orchestrators(outputs: &[Output]) -> Vec<u64> {
+pub(super) fn orchestrators(outputs: &[Output]) -> Vec<u64> {
     let records = deltas(outputs).into_iter().flat_map(|it| &it.records);
     records.map(|it| it.orchestrator).collect()
 }
@@ -81,7 +81,7 @@ fn a_peer_that_lost_records_asks_their_origin_for_them() {
     let digest = DigestV1 {
         epoch: 1,
         n_records: 6,
-        sum: a.outbox.digest(health::Sent { urgent: 9, others: 9 }).sum,
+        sum: a.levels.of(true).digest(health::Sent { urgent: 9, others: 9 }).sum,
     };
     let told = Output::Send { peer: node("b"), message: Message::Digest(digest.clone()) };
     assert!(outputs(&mut a).contains(&told));

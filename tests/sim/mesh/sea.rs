@@ -83,6 +83,7 @@ pub(crate) fn params(bytes_per_second: u32) -> Params {
         silence: ms(2_500),
         quarantine: ms(60_000),
         news_interval: ms(100),
+        levels_from: 300,
         share_load: true,
         about: About::default(),
         operator: Operator::default(),
