@@ -4,7 +4,7 @@
 //! tells of an orchestrator only where it is one of the region's nearest observers of that one,
 //! and of failures always: the rest is what the others there would have said as well.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Mesh;
 use super::peer::{Peer, State};
@@ -85,6 +85,13 @@ impl Mesh {
         peer.region == Some(self.local.region)
     }
 
+    /// Returns how often a peer is told what changed: beyond the region less often, but for
+    /// what cannot wait.
+    pub(super) fn push_interval_to(&self, node: NodeId) -> Duration {
+        let times = if self.levels.two && !self.is_near(node) { FAR_TIMES } else { 1 };
+        self.params.push_interval * times
+    }
+
     /// Counts the nodes, and begins anew with every link where there are other levels then.
     pub(super) fn settle_levels(&mut self, now: Instant) {
         if self.levels.is_settled(self.n_links + 1) {
@@ -119,3 +126,6 @@ fn speaks<'a>(
 /// How many nodes of a region tell the other regions of one orchestrator: a second, so that one
 /// that is cut off or lies is not the only one heard.
 const SPEAKERS: usize = 2;
+/// Other regions are told at every fourth push: in a mesh of hundreds of nodes the heads of
+/// packets would cost more than what is in them, and nobody there is next to what is told of.
+const FAR_TIMES: u32 = 4;

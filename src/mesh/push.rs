@@ -48,12 +48,12 @@ impl Mesh {
         (up.urge_at, up.urged_at) = (None, now);
         // What has waited for half of its time goes along.
         let seldom = self.params.push_interval * self.spread(LINKS_PER_PUSH);
-        let is_near = self.is_near(node);
+        let (is_near, interval) = (self.is_near(node), self.push_interval_to(node));
         let Some(up) = self.peers.get_mut(&node).and_then(Peer::up) else { return };
         let (others, along) = (now >= up.others_at, now + seldom / 2 >= up.others_at);
         if pushes && up.sent.urgent < self.levels.of(is_near).urgent_version() {
             // Also when there is no credit: asking again at once gives none.
-            up.push_at = now + self.params.push_interval;
+            up.push_at = now + interval;
         }
         let mut left = self.params.frames_per_push;
         while left > 0 && self.budget.has_credit() {
@@ -76,11 +76,12 @@ impl Mesh {
         let version = self.levels.of(is_near).version();
         let interval = self.params.push_interval;
         let seldom = interval * self.spread(LINKS_PER_PUSH);
+        let next = now + self.push_interval_to(node);
         let Some(up) = self.peers.get_mut(&node).and_then(Peer::up) else { return };
         if up.sent.others >= version {
             return;
         }
-        (up.push_at, up.others_at) = (now + interval, now + seldom);
+        (up.push_at, up.others_at) = (next, now + seldom);
         let share = self.budget.share(self.n_links, seldom.as_millis() as u64) / RECORD_BYTES;
         let mut share = (share as usize).max(RECORDS_MIN);
         for _ in 0..n_frames {

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use portolan::health::{OBSERVERS, Observation};
 use portolan::id::OrchestratorId;
-use portolan::mesh::{LinkId, Mesh, Output};
+use portolan::mesh::{Greeting, LinkId, Mesh, Output};
 use portolan::unit::Micros;
 use portolan::view::claim::Use;
+use portolan::wire::v1::DeltaV1;
 use portolan::wire::{self, Frame, Message};
 
 use super::sea::{greeting, name, params};
@@ -19,6 +20,8 @@ use super::stream::{ACK_HELD_BACK, Course, PACKET, Stream};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
     pub(crate) n_nodes: usize,
+    /// Of as many nodes each.
+    pub(crate) n_regions: usize,
     pub(crate) n_orchestrators: u64,
     /// How long it settles and how long is counted, in virtual seconds.
     pub(crate) settle_s: u64,
@@ -30,6 +33,23 @@ pub(crate) struct Size {
     pub(crate) others_every_ms: u64,
     /// One node of so many keeps what it is told; the others only count and answer it.
     pub(crate) keeps_one_of: usize,
+}
+
+impl Size {
+    /// Whether two nodes are of one region: their numbers tell.
+    fn are_near(self, a: usize, b: usize) -> bool {
+        a % self.n_regions == b % self.n_regions
+    }
+
+    /// How many others there are in a region.
+    fn n_near(self) -> usize {
+        self.n_nodes / self.n_regions - 1
+    }
+
+    fn greeting(self, at: usize) -> Greeting {
+        let region = format!("R{}", at % self.n_regions);
+        Greeting { region: region.parse().unwrap(), ..greeting(at) }
+    }
 }
 
 /// Bytes on the wire, by what they are.
@@ -94,8 +114,10 @@ struct Own {
     id: u64,
     in_use: bool,
     n_observed: u32,
-    /// When what not every peer was sent yet was observed, and how many peers were.
+    /// When what not every peer in the region was sent yet was observed, and how many were.
     untold: Option<(u64, usize)>,
+    /// The same of the other regions, which need not be told of all.
+    untold_afar: Option<(u64, usize)>,
 }
 
 enum Parcel {
@@ -157,10 +179,11 @@ fn nodes(size: Size, seed: u64, start: Instant) -> Vec<Node> {
             in_use: n % IN_USE_ONE_OF == 0,
             n_observed: 0,
             untold: None,
+            untold_afar: None,
         });
         Node {
             at,
-            mesh: Mesh::new(start, params(97_000), greeting(at), None, draw(u64::MAX)),
+            mesh: Mesh::new(start, params(97_000), size.greeting(at), None, draw(u64::MAX)),
             own: own.collect(),
             due,
             random: draw(u64::MAX) | 1,
@@ -188,7 +211,7 @@ impl Node {
         while let Some(due) = self.inbox.first_entry().filter(|it| *it.key() <= tick) {
             for (from, parcel) in due.remove() {
                 self.peers[from].owes_at.get_or_insert(tick);
-                self.take(now, from, parcel);
+                self.take(turn, from, parcel);
             }
         }
         self.mesh.handle_timeout(now);
@@ -226,7 +249,7 @@ impl Node {
                 |a: usize, b: usize| (a.min(b) * 31 + a.max(b) * 17) as u64 % (1000 / STEP_MS);
             let at = self.at;
             for other in (0..size.n_nodes).filter(|&it| it != at && due(at, it) == tick) {
-                self.mesh.handle_link_up(now, LinkId(1), &greeting(other));
+                self.mesh.handle_link_up(now, LinkId(1), &size.greeting(other));
             }
         }
     }
@@ -244,8 +267,9 @@ impl Node {
         if let Some((since, n_told)) = own.untold.replace((tick, 0)) {
             let late = (tick - since) * STEP_MS;
             let times = if own.in_use { &mut self.found.in_use } else { &mut self.found.others };
-            times.extend(std::iter::repeat_n(late, size.n_nodes - 1 - n_told));
+            times.extend(std::iter::repeat_n(late, size.n_near() - n_told));
         }
+        own.untold_afar = Some((tick, 0));
         let seen = observation(own, noise);
         self.mesh.handle_observation(now, seen);
         if own.in_use {
@@ -260,10 +284,10 @@ impl Node {
         }
     }
 
-    fn take(&mut self, now: Instant, from: usize, parcel: Parcel) {
+    fn take(&mut self, Turn { now, size, .. }: Turn, from: usize, parcel: Parcel) {
         match parcel {
             Parcel::Frame(mut frame) => {
-                if !self.keeps {
+                if !self.keeps && !size.are_near(self.at, from) {
                     if matches!(frame.message, Message::Digest(_)) {
                         return;
                     }
@@ -299,25 +323,28 @@ impl Node {
         let sent_at = tick * STEP_MS * 1000;
         let at = peer.stream.send(sent_at, n_bytes, course, |below| draw(random, below));
         if let Message::Delta(delta) = &message {
-            self.note_arrivals(tick, (at - sent_at) / 1000, delta, size.n_nodes - 1);
+            self.note_arrivals(tick, (at - sent_at) / 1000, delta, to, size);
         }
         let due = at.div_ceil(STEP_MS * 1000);
         self.outbox.push((to, due, Parcel::Frame(Frame { message, size: n_bytes })));
     }
 
     /// Notes when the rows arrive that were just sent.
-    fn note_arrivals(&mut self, tick: u64, way: u64, delta: &wire::v1::DeltaV1, n_peers: usize) {
+    fn note_arrivals(&mut self, tick: u64, way: u64, delta: &DeltaV1, to: usize, size: Size) {
+        let is_near = size.are_near(self.at, to);
+        let n_peers = if is_near { size.n_near() } else { size.n_nodes - 1 - size.n_near() };
         for record in &delta.records {
             let Ok(which) = self.own.binary_search_by_key(&record.orchestrator, |it| it.id) else {
                 continue;
             };
             let own = &mut self.own[which];
-            let Some((since, n_told)) = &mut own.untold else { continue };
+            let untold = if is_near { &mut own.untold } else { &mut own.untold_afar };
+            let Some((since, n_told)) = untold else { continue };
             let times = if own.in_use { &mut self.found.in_use } else { &mut self.found.others };
             times.push((tick - *since) * STEP_MS + way);
             *n_told += 1;
             if *n_told == n_peers {
-                own.untold = None;
+                *untold = None;
             }
         }
     }
@@ -342,7 +369,7 @@ impl Node {
     fn forget_counts(&mut self) {
         self.sent = Bytes::default();
         self.found = Found::default();
-        self.own.iter_mut().for_each(|it| it.untold = None);
+        self.own.iter_mut().for_each(|it| (it.untold, it.untold_afar) = (None, None));
     }
 }
 
@@ -394,15 +421,20 @@ fn observation(own: &Own, noise: u64) -> Observation {
 }
 
 /// Which orchestrators each node tells of, in order: each is told of by [`OBSERVERS`] of them,
-/// here drawn.
+/// half in one region, as the nearest are, and the others anywhere.
 fn shares(size: Size, mut draw: impl FnMut(u64) -> u64) -> Vec<Vec<u64>> {
     let mut shares: Vec<Vec<u64>> = vec![Vec::new(); size.n_nodes];
     for orchestrator in 0..size.n_orchestrators {
         // Ids are hashes: small numbers would take fewer bytes.
         let orchestrator = (orchestrator + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let home = draw(size.n_regions as u64) as usize;
         let mut n_left = OBSERVERS.min(size.n_nodes);
         while n_left > 0 {
-            let share = &mut shares[draw(size.n_nodes as u64) as usize];
+            let mut at = draw(size.n_nodes as u64) as usize;
+            if n_left > OBSERVERS / 2 {
+                at = at / size.n_regions * size.n_regions + home;
+            }
+            let share = &mut shares[at];
             if share.last() != Some(&orchestrator) {
                 share.push(orchestrator);
                 n_left -= 1;

@@ -108,6 +108,7 @@ fn bytes() {
         let n_orchestrators = 10_000;
         let size = Size {
             n_nodes,
+            n_regions: if n_nodes > 30 { 10 } else { 1 },
             n_orchestrators,
             settle_s,
             count_s,
@@ -143,6 +144,7 @@ fn a_small_mesh_keeps_to_its_budget_and_tells_in_time() {
     let (n_nodes, n_orchestrators) = (9, 300);
     let small = Size {
         n_nodes,
+        n_regions: 1,
         n_orchestrators,
         settle_s: 8,
         count_s: 8,
