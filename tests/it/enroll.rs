@@ -19,6 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
+use crate::node::Setup;
+
 /// A CA and its service.
 pub(crate) struct Ca {
     pub(crate) folder: Folder,
@@ -75,6 +77,24 @@ impl Joined {
             ca_pem: named.standing.ca.clone(),
         };
         Self { trust, identity: Identity { cert_pem: named.certificate.clone(), key_pem }, named }
+    }
+
+    /// Returns what a node of the mesh under this name is made of; `more` goes on after
+    /// `[mesh]`.
+    pub(crate) fn setup(&self, name: &'static str, more: &str) -> Setup {
+        let mut setup = Setup::new(name).more(&format!(
+            "[mesh]\nlisten = \"127.0.0.1:0\"\ntrust_domain = \"mesh.test\"\nca = \"ca.pem\"\n\
+             cert = \"node.pem\"\nkey = \"node.key\"\noperator = \"operator.pub\"\n{more}"
+        ));
+        for (file, text) in [
+            ("ca.pem", &self.named.standing.ca),
+            ("node.pem", &self.identity.cert_pem),
+            ("node.key", &self.identity.key_pem),
+            ("operator.pub", &self.named.operator),
+        ] {
+            setup.files.push((file.to_owned(), text.clone().into_bytes()));
+        }
+        setup
     }
 
     fn name(&self) -> NodeId {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::process;
 
 use crate::enroll::Ca;
-use crate::node::{Node, ONCE, Orch, Setup, params};
+use crate::node::{Node, ONCE, Orch, params};
 use crate::sharing::{n_links, peer};
 
 struct World {
@@ -52,20 +52,9 @@ async fn member(
 ) -> Arc<Node> {
     let joined = ca.join(name).await;
     let from = if region == "FRA" { "127.1.0.1" } else { "127.2.0.1" };
-    let mut setup = Setup::new(name).more(&format!(
-        "[upstream]\nfrom = \"{from}\"\n[mesh]\nforward = false\nlisten = \"127.0.0.1:0\"\ntrust_domain = \"mesh.test\"\nca = \"ca.pem\"\n\
-         cert = \"node.pem\"\nkey = \"node.key\"\noperator = \"operator.pub\"\ndata = \".\"\n{more}"
-    ));
+    let mut setup = joined.setup(name, &format!("forward = false\ndata = \".\"\n{more}"));
+    setup.more += &format!("[upstream]\nfrom = \"{from}\"\n");
     setup.region = region;
-    let operator = std::fs::read_to_string(ca.path.join("operator.pub")).unwrap();
-    for (file, text) in [
-        ("ca.pem", &joined.named.standing.ca),
-        ("node.pem", &joined.identity.cert_pem),
-        ("node.key", &joined.identity.key_pem),
-        ("operator.pub", &operator),
-    ] {
-        setup.files.push((file.to_owned(), text.clone().into_bytes()));
-    }
     Arc::new(setup.start(orchs).await)
 }
 

@@ -10,7 +10,7 @@ use portolan::mesh::Standing;
 use serde_json::{Value, json};
 
 use crate::enroll::{Ca, Joined};
-use crate::node::{Answer, Node, ONCE, Orch, Setup, params};
+use crate::node::{Answer, Node, ONCE, Orch, params};
 
 /// An address of a network in Singapore.
 const SINGAPOREAN: &str = "118.200.0.1";
@@ -22,17 +22,10 @@ async fn member(
     orchs: &[Orch],
 ) -> Node {
     let from = if region == "FRA" { "127.1.0.1" } else { "127.2.0.1" };
-    let mut setup = Setup::new(name).more(&format!(
-        "[upstream]\nfrom = \"{from}\"\n[mesh]\nlisten = \"127.0.0.1:0\"\ntrust_domain = \"mesh.test\"\nca = \"ca.pem\"\n\
-         cert = \"node.pem\"\nkey = \"node.key\"\n{more}"
-    ));
+    let mut setup = joined.setup(name, more);
+    setup.more += &format!("[upstream]\nfrom = \"{from}\"\n");
     setup.region = region;
     setup.node = format!("public_url = \"http://{name}.test\"");
-    let ca = &joined.named.standing.ca;
-    let files = [("ca.pem", ca), ("node.pem", &joined.identity.cert_pem)];
-    for (file, text) in files.into_iter().chain([("node.key", &joined.identity.key_pem)]) {
-        setup.files.push((file.to_owned(), text.clone().into_bytes()));
-    }
     setup.start(orchs).await
 }
 
