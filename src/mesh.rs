@@ -304,6 +304,7 @@ impl Mesh {
             Message::Digest(digest) => self.take_digest(now, node, &digest),
             Message::Pull(pull) => self.take_pull(now, node, &pull),
             Message::Load(load) => self.take_load(now, node, &load),
+            Message::Want(want) => self.take_want(now, node, &want),
             Message::Unknown { .. } => peer.counts.n_unknown += 1,
             Message::Hello(_) | Message::HelloAck(_) => {
                 self.quarantine(now, node, Fault::OutOfPlace);

@@ -16,7 +16,9 @@ use bincode::config::{Configuration, Limit, standard};
 use bytes::{BufMut, Bytes, BytesMut};
 
 pub use self::reader::{Frame, FrameReader};
-use self::v1::{DeltaV1, DigestV1, GoodbyeV1, HelloAckV1, HelloV1, LoadV1, PingV1, PongV1, PullV1};
+use self::v1::{
+    DeltaV1, DigestV1, GoodbyeV1, HelloAckV1, HelloV1, LoadV1, PingV1, PongV1, PullV1, WantV1,
+};
 
 /// What one frame says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub enum Message {
     Pull(PullV1),
     /// What the sender has in flight where few places are left.
     Load(LoadV1),
+    /// What waits for places at the sender.
+    Want(WantV1),
     /// A frame of a type or version unknown here; its body was skipped.
     Unknown {
         /// The frame's type.
@@ -57,6 +61,8 @@ impl Message {
             delta.records.len()
         } else if let Self::Load(load) = self {
             load.rows.len()
+        } else if let Self::Want(want) = self {
+            want.rows.len()
         } else {
             0
         }
@@ -108,10 +114,8 @@ pub fn encode(message: &Message) -> Result<Bytes, WireError> {
     {
         return Err(WireError::TooManyRecords(delta.records.len()));
     }
-    if let Message::Load(load) = message
-        && load.rows.len() > MAX_LOADS
-    {
-        return Err(WireError::TooManyLoads(load.rows.len()));
+    if matches!(message, Message::Load(_) | Message::Want(_)) && message.n_rows() > MAX_LOADS {
+        return Err(WireError::TooManyLoads(message.n_rows()));
     }
     let (kind, body) = match message {
         Message::Hello(it) => (kind::HELLO, bytes_of(it)),
@@ -124,6 +128,7 @@ pub fn encode(message: &Message) -> Result<Bytes, WireError> {
         Message::Digest(it) => (kind::DIGEST, bytes_of(it)),
         Message::Pull(it) => (kind::PULL, bytes_of(it)),
         Message::Load(it) => (kind::LOAD, bytes_of(it)),
+        Message::Want(it) => (kind::WANT, bytes_of(it)),
         Message::Unknown { .. } => return Err(WireError::Unsendable),
     };
     let body = body.map_err(|_encoder| WireError::BadBody(kind))?;
@@ -154,6 +159,7 @@ fn decode(kind: u16, body: &[u8]) -> Result<Message, WireError> {
         kind::DIGEST => Message::Digest(control(kind, body)?),
         kind::PULL => Message::Pull(control(kind, body)?),
         kind::LOAD => Message::Load(load(body)?),
+        kind::WANT => Message::Want(want(body)?),
         _ => Message::Unknown { kind, version: VERSION },
     };
     Ok(message)
@@ -164,7 +170,8 @@ fn is_known(kind: u16, version: u16) -> bool {
 }
 
 fn is_control(kind: u16) -> bool {
-    (kind::HELLO..=kind::PULL).contains(&kind) && kind != kind::DELTA || kind == kind::LOAD
+    (kind::HELLO..=kind::PULL).contains(&kind) && kind != kind::DELTA
+        || matches!(kind, kind::LOAD | kind::WANT)
 }
 
 /// The greatest length a frame of `kind` may announce. A type from the future may be as long
@@ -194,6 +201,14 @@ fn load(body: &[u8]) -> Result<LoadV1, WireError> {
     match load.rows.len() {
         n if n > MAX_LOADS => Err(WireError::TooManyLoads(n)),
         _ => Ok(load),
+    }
+}
+
+fn want(body: &[u8]) -> Result<WantV1, WireError> {
+    let want: WantV1 = control(kind::WANT, body)?;
+    match want.rows.len() {
+        n if n > MAX_LOADS => Err(WireError::TooManyLoads(n)),
+        _ => Ok(want),
     }
 }
 
@@ -227,6 +242,7 @@ mod kind {
     pub(super) const DIGEST: u16 = 8;
     pub(super) const PULL: u16 = 9;
     pub(super) const LOAD: u16 = 12;
+    pub(super) const WANT: u16 = 15;
 }
 
 /// The version of every frame this node sends, and the only one it reads.
@@ -242,7 +258,7 @@ pub const MAX_DELTA_FRAME: usize = 256 * 1024;
 /// The most records of one delta.
 pub const MAX_RECORDS: usize = 1024;
 
-/// The most rows of one message of load: more orchestrators than one node fills at once.
+/// The most rows of one message of load or of want: more orchestrators than one node fills at once.
 pub const MAX_LOADS: usize = 256;
 
 /// The most bytes a [`FrameReader`] has in hand after its caller polled it dry: one frame of

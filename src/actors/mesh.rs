@@ -40,7 +40,7 @@ use crate::mesh::Peers;
 use crate::mesh::backoff;
 use crate::net::Endpoint;
 use crate::net::Established;
-use crate::view::claim::Board;
+use crate::view::board::{Board, turn_of};
 
 /// The actor.
 #[derive(Debug)]
@@ -167,7 +167,10 @@ impl Actor for MeshActor {
             Msg::Observed(seen) => {
                 seen.into_iter().for_each(|it| state.mesh.handle_observation(now, it));
             }
-            Msg::Stirred => state.mesh.handle_use(now, &state.args.board.drain(now)),
+            Msg::Stirred => {
+                let used = state.args.board.drain(now, turn_of(clock::wall()));
+                state.mesh.handle_use(now, &used);
+            }
             Msg::Drain => state.mesh.handle_drain(),
             Msg::Alarm => {
                 state.alarm = None;

@@ -49,6 +49,10 @@ pub(super) const REPLAY_ALL_MIB: usize = 256;
 pub(super) const RETRY_PERCENT: u32 = 20;
 /// and ten a second in any case.
 pub(super) const RETRIES_PER_SECOND: u32 = 10;
+/// A call's client hardly notices half a second, and a place lasts about as long.
+pub(super) const PLACE_WAIT: Duration = Duration::from_millis(500);
+/// All of it: in most fleets some region has no orchestrators of its own.
+pub(super) const FOREIGN_PERCENT: u32 = 100;
 /// After four orchestrators the fault is hardly theirs.
 pub(super) const ATTEMPTS: usize = 4;
 /// Connections to one orchestrator.
@@ -117,8 +121,7 @@ pub(super) fn mesh() -> mesh::Params {
         digest_interval: Duration::from_secs(7),
         quarantine: Duration::from_secs(60),
         news_interval: Duration::from_millis(100),
-        // Off until held-back work costs less throughput: see the test `sharing`.
-        share_load: false,
+        share_load: true,
         limits: mesh::limits::Params {
             frames_per_second: 200,
             bytes_per_second: 4_000_000,

@@ -141,6 +141,7 @@ fn matching(gateway: &Gateway, view: &View, caller: &Caller, filters: &Filters) 
             gpus: &filters.gpus,
             rules: &params.rules,
             overlook: false,
+            kept: None,
             tried: &[],
             running: None,
             deadline: None,

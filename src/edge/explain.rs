@@ -69,6 +69,7 @@ pub fn hypothetical(
         gpus: &[],
         rules: &params.rules,
         overlook: false,
+        kept: None,
         tried: &[],
         running: None,
         deadline: None,
@@ -201,6 +202,9 @@ pub fn about(view: &View, row: &Row, now: Instant) -> Value {
         "successes": successes as f64 / 1000.0,
         "failures_told_by": row.outcomes.told_by,
         "in_flight": row.gauge.in_flight(),
+        "claimed_by_peers": row.gauge.claimed(now),
+        "share": row.gauge.share(now),
+        "waiting": row.gauge.waiting(),
         "last_failure": row.last_failure,
     })
 }

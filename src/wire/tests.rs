@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::v1::{LoadRowV1, RecordV1};
+use super::v1::{LoadRowV1, RecordV1, WantRowV1};
 use super::*;
 
 fn hello() -> Message {
@@ -91,6 +91,9 @@ fn version_1_keeps_its_bytes() {
     let row = |orchestrator, in_flight| LoadRowV1 { orchestrator, in_flight };
     let load = LoadV1 { age_ms: 25, rows: vec![row(0x0123_4567_89ab_cdef, 3), row(9, 300)] };
     check_golden(Message::Load(load), "00000014000c00011902fdefcdab89674523010309fb2c01");
+    let row = |orchestrator, waiting| WantRowV1 { orchestrator, waiting, places: 10 };
+    let want = WantV1 { rows: vec![row(0x0123_4567_89ab_cdef, 4), row(9, 512)] };
+    check_golden(Message::Want(want), "00000015000f000102fdefcdab8967452301040a09fb00020a");
 }
 
 #[test]
@@ -116,6 +119,14 @@ fn no_more_rows_of_load_than_fit_are_sent_or_taken() {
     let body = bytes_of(&more).unwrap();
     assert_eq!(decode(kind::LOAD, &body), Err(WireError::TooManyLoads(MAX_LOADS + 1)));
     let refused = encode(&Message::Load(more)).map(drop);
+    assert_eq!(refused, Err(WireError::TooManyLoads(MAX_LOADS + 1)));
+    let more =
+        WantV1 { rows: vec![WantRowV1 { orchestrator: 1, waiting: 1, places: 1 }; MAX_LOADS + 1] };
+    assert_eq!(
+        decode(kind::WANT, &bytes_of(&more).unwrap()),
+        Err(WireError::TooManyLoads(MAX_LOADS + 1))
+    );
+    let refused = encode(&Message::Want(more)).map(drop);
     assert_eq!(refused, Err(WireError::TooManyLoads(MAX_LOADS + 1)));
 }
 

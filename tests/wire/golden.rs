@@ -3,7 +3,7 @@
 use portolan::wire::datagram;
 use portolan::wire::v1::{
     AddressV1, AskV1, DeltaV1, DigestV1, GoodbyeV1, GossipV1, HelloAckV1, HelloV1, LoadRowV1,
-    LoadV1, MemberIdV1, MemberV1, PingV1, PongV1, PullV1, RecordV1, StateV1,
+    LoadV1, MemberIdV1, MemberV1, PingV1, PongV1, PullV1, RecordV1, StateV1, WantRowV1, WantV1,
 };
 use portolan::wire::{Message, encode};
 
@@ -23,6 +23,7 @@ pub(super) fn frames() -> Vec<(&'static str, Vec<u8>)> {
         capacity_milli: Some(8_000),
     };
     let row = |orchestrator| LoadRowV1 { orchestrator, in_flight: 300 };
+    let waits = |orchestrator| WantRowV1 { orchestrator, waiting: 512, places: 10 };
     let messages = [
         (
             "hello",
@@ -54,6 +55,7 @@ pub(super) fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ("digest", Message::Digest(DigestV1 { epoch: 7, n_records: 300, sum: u64::MAX })),
         ("pull", Message::Pull(PullV1 { epoch: 7 })),
         ("load", Message::Load(LoadV1 { age_ms: 25, rows: vec![row(u64::MAX), row(9)] })),
+        ("want", Message::Want(WantV1 { rows: vec![waits(u64::MAX), waits(9)] })),
     ];
     let sound = |(name, message)| (name, encode(&message).unwrap().to_vec());
     messages.into_iter().map(sound).collect()
