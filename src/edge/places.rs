@@ -187,3 +187,68 @@ const WAITS_MAX: u32 = 4;
 const WAITING_MAX: usize = 1024;
 /// No orchestrator has this id: it stands for having left the lines.
 const NOWHERE: OrchestratorId = OrchestratorId(0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::board::Board;
+    use crate::view::outcome::Outcome;
+
+    const ID: OrchestratorId = OrchestratorId(7);
+
+    /// One place, and it is taken.
+    fn full() -> (Arc<Places>, Arc<Gauge>) {
+        let (board, places) = (Arc::new(Board::default()), Arc::<Places>::default());
+        let bell: Arc<dyn Bell> = Arc::clone(&places) as _;
+        board.hang(bell);
+        let gauge = board.gauge(ID);
+        gauge.set_places(1);
+        gauge.begin();
+        (places, gauge)
+    }
+
+    fn join(places: &Arc<Places>, gauge: &Arc<Gauge>) -> Waiting {
+        places.join(vec![(ID, Arc::clone(gauge))]).unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_waited_longest_is_first_and_one_who_leaves_passes_the_place_on() {
+        let (places, gauge) = full();
+        let [first, second, third] = [0; 3].map(|_| join(&places, &gauge));
+        assert_eq!(gauge.waiting(), 3);
+        gauge.end(Outcome::Neutral);
+        assert_eq!(first.waiter.given.get(), Some(&ID));
+        assert!(!gauge.has_room(clock::now()), "it is kept");
+        drop(first);
+        let kept = second.wait(Duration::ZERO).await.unwrap();
+        assert!(third.waiter.given.get().is_none(), "there is one place");
+        gauge.begin();
+        drop(kept);
+        assert!(third.waiter.given.get().is_none(), "and it is in use");
+        gauge.end(Outcome::Neutral);
+        assert!(third.wait(Duration::ZERO).await.is_some());
+        assert!(gauge.waiting() == 0 && gauge.has_room(clock::now()));
+        assert!(places.lock().of.is_empty() && places.lock().n_waiting == 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_longer_than_it_said() {
+        let (places, gauge) = full();
+        let (began, patience) = (clock::now(), Duration::from_millis(500));
+        assert!(join(&places, &gauge).wait(patience).await.is_none());
+        assert!(clock::now() - began < patience * 2);
+        gauge.end(Outcome::Neutral);
+        assert!(gauge.has_room(clock::now()), "nothing is kept for who has left");
+        let in_time = join(&places, &gauge);
+        assert!(in_time.waiter.given.get().is_some(), "what is free is had at once");
+    }
+
+    #[test]
+    fn no_more_wait_than_fit() {
+        let (places, gauge) = full();
+        let all: Vec<Waiting> = (0..WAITING_MAX).map(|_| join(&places, &gauge)).collect();
+        assert!(places.join(vec![(ID, Arc::clone(&gauge))]).is_none());
+        drop(all);
+        assert!(places.join(vec![(ID, gauge)]).is_some());
+    }
+}

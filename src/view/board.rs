@@ -166,14 +166,11 @@ impl Board {
         }
         let marks = self.marks.iter().map(|mark| OrchestratorId(mark.swap(0, Ordering::Relaxed)));
         let marked: Vec<OrchestratorId> = marks.filter(|it| it.0 != 0).collect();
-        let is_calm = self.spill.permille(now).is_none();
         let mut held = self.lock();
         let used = |orchestrator: &OrchestratorId| {
             let it = held.get_mut(orchestrator)?;
             let gauge = it.gauge.upgrade()?;
-            if is_calm {
-                gauge.note_usual();
-            }
+            gauge.note_usual(now);
             if it.at.is_some_and(|at| now.saturating_duration_since(at) > LIFE) {
                 (it.peers, it.at) = (Vec::new(), None);
             }

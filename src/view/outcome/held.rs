@@ -191,9 +191,12 @@ impl Gauge {
         self.away.store(away, Ordering::Relaxed);
     }
 
-    /// Notes what is in flight as the usual, while the own region is not full.
-    pub(crate) fn note_usual(&self) {
-        self.usual.store(self.in_flight(), Ordering::Relaxed);
+    /// Notes what is in flight as the usual, while no spill goes up its ramp.
+    pub fn note_usual(&self, now: Instant) {
+        let permille = self.board.as_ref().and_then(|(board, _id)| board.spill.permille(now));
+        if permille.is_none() {
+            self.usual.store(self.in_flight(), Ordering::Relaxed);
+        }
     }
 
     fn usual(&self) -> u32 {
