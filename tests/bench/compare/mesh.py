@@ -5,7 +5,6 @@ entry's address the origins are slow, so that its way leads through the peer, wh
 """
 
 import http.client
-import pathlib
 import re
 import secrets
 import statistics
