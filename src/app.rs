@@ -3,12 +3,14 @@
 pub mod handover;
 mod listeners;
 mod naming;
+mod orders;
 mod peers;
 mod reload;
 mod remembered;
 mod sockets;
 pub mod stop;
 mod succession;
+mod watchdog;
 mod ways;
 
 use std::net::SocketAddr;
@@ -256,14 +258,21 @@ fn watch(
 ) -> JoinSet<()> {
     let mut watches = JoinSet::new();
     let watched = Arc::clone(gateway);
-    watches.spawn(async move { pressure::watch(&watched.pressure, memory_max).await });
+    let pulse = gateway.shared.pulses.of(clock::now(), "memory", SLOW);
+    watches.spawn(async move { pressure::watch(&watched.pressure, memory_max, &pulse).await });
+    watches.spawn(watchdog::watch(Arc::clone(gateway)));
     watches.spawn(ways::watch(Arc::clone(gateway), direct));
+    watches.spawn(ways::hear(Arc::clone(gateway)));
+    watches.spawn(orders::carry_out(Arc::clone(gateway), data.clone()));
     if let Some(endpoint) = endpoint {
         // Set once, before anything comes through peers.
         drop(gateway.carrier.set(endpoint.clone()));
         watches.spawn(edge::forward::serve(Arc::clone(gateway), endpoint.clone()));
     }
-    keeper.into_iter().for_each(|it| naming::keep(it, &mut watches));
+    if let Some(keeper) = keeper {
+        let pulse = gateway.shared.pulses.of(clock::now(), "naming", SLOW);
+        naming::keep(keeper, &mut watches, pulse);
+    }
     if let Some(data) = data {
         watches.spawn(remembered::keep(Arc::clone(gateway), data));
     }
@@ -276,7 +285,15 @@ fn data_of(config: &Config) -> Option<PathBuf> {
 
 /// Begins with what an earlier process knew of orchestrators.
 fn recall(config: &Config, shared: &Shared) {
-    let Some(data) = data_of(config) else { return };
+    let Some((data, mesh)) = data_of(config).zip(config.mesh.as_ref()) else { return };
+    match orders::recall(mesh, &data, shared) {
+        Ok(0) => {}
+        Ok(number) => tracing::info!(number, "orders of the operator are in force from before"),
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::warn!(%error, "the orders kept from before are of no use; peers tell them anew");
+        }
+    }
     match remembered::recall(&data, shared, clock::wall(), clock::now()) {
         Ok(0) => {}
         Ok(n) => tracing::info!(n, "orchestrators are remembered from before"),
@@ -439,4 +456,6 @@ const MESH: &str = "mesh";
 /// Messages from the mesh that wait for the directory.
 const NEWS_MAX: usize = 16;
 /// What idle connections and actors get to end.
+/// Loops that turn every second or so are stalled after this.
+const SLOW: Duration = Duration::from_secs(20);
 const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -3,6 +3,7 @@
 mod ca;
 mod doctor;
 mod node;
+mod orders;
 mod probe;
 mod show;
 
@@ -114,6 +115,12 @@ enum Command {
     },
     /// List the nodes of the mesh as one of them sees them.
     Members(Admin),
+    /// Let a node, a region or an orchestrator take nothing new, in the whole mesh.
+    Drain(orders::DrainArgs),
+    /// Give a region a share of its clients and of its work, in the whole mesh.
+    Dial(orders::DialArgs),
+    /// Show what is ordered for the whole mesh, or roll it back.
+    Orders(orders::OrdersArgs),
     /// List the sessions of a node.
     Sessions {
         #[command(flatten)]
@@ -195,6 +202,9 @@ async fn run_async(command: Command) -> Result<()> {
             let found = ask(&node, Method::GET, "/v1/peers").await?;
             show::members(&own, &found, node.json)
         }
+        Command::Drain(args) => orders::drain(args).await,
+        Command::Dial(args) => orders::dial(args).await,
+        Command::Orders(args) => orders::orders(args).await,
         Command::Reload { node, dry_run } => {
             let path = format!("/v1/reload?dry_run={dry_run}");
             let told = ask(&node, Method::POST, &path).await?;
@@ -277,6 +287,17 @@ async fn ask(node: &Admin, method: Method, path: &str) -> Result<Value> {
 
 async fn ask_for(node: &Admin, method: Method, path: &str, within: Duration) -> Result<Value> {
     let request = Request::builder().method(method).uri(path).body(Body::Empty)?;
+    exchanged(node, request, within).await
+}
+
+/// Posts bytes to a node.
+async fn send(node: &Admin, path: &str, bytes: Vec<u8>) -> Result<Value> {
+    let request = Request::post(path).header("content-length", bytes.len());
+    let request = request.header("content-type", "application/octet-stream");
+    exchanged(node, request.body(Body::whole(bytes))?, Duration::from_secs(10)).await
+}
+
+async fn exchanged(node: &Admin, request: Request<Body>, within: Duration) -> Result<Value> {
     let dialer = Dialer::anywhere(Duration::from_secs(3));
     let answer = exchange(&dialer, &node.admin, request, within)
         .await

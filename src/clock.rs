@@ -1,5 +1,7 @@
 //! The one clock. Everything below the actors is handed `now`.
 
+pub mod pulse;
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Returns the current instant; under a paused tokio clock, the paused one.

@@ -21,6 +21,7 @@ pub mod locate;
 mod note;
 pub mod observe;
 pub mod open;
+mod orders;
 pub mod places;
 pub mod pressure;
 pub mod refusal;
@@ -32,6 +33,7 @@ pub mod rewrite;
 pub mod route;
 pub mod send;
 pub mod slug;
+pub mod steer;
 pub mod upload;
 pub mod visit;
 pub mod ways;
@@ -336,7 +338,7 @@ impl Gateway {
 
     /// Tells whether nothing new is taken.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        self.draining.load(Ordering::Acquire) || self.is_ordered_out()
     }
 
     /// Waits until no request is under way, or until `deadline` has passed.

@@ -2,18 +2,22 @@
 //! connections, and what they report of other ways.
 //!
 //! A group is a [`Prefix`]; addresses are not kept. A report is believed when three clients
-//! of a group agree, this node's own measurement at once. Everything is bounded: rows, ways of
-//! a row, voices of a way, reports of a group in a minute.
+//! of a group agree, this node's own measurement at once; what peers tell, by [`told`], comes
+//! after both. Everything is bounded: rows, ways of a row, voices of a way, reports of a group
+//! in a minute.
 
 mod reports;
+pub mod told;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::address::Prefix;
 use crate::id::{NodeId, OrchestratorId};
 use crate::unit::Micros;
 use reports::Reports;
+use told::Told;
+pub use told::{News, Way};
 
 /// One end of a way whose other end is a group of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,6 +52,8 @@ pub struct Learned {
     pub own: Option<Micros>,
     /// The median of what at least [`AGREE`] of its clients saw, in order of the target.
     pub reported: Vec<(Target, Micros)>,
+    /// The median of what peers tell, in order of the target.
+    pub told: Vec<(Target, Micros)>,
 }
 
 /// The table. Rows not looked at for as long as it takes to fill half of it are forgotten.
@@ -56,12 +62,17 @@ pub struct Legs {
     young: HashMap<Prefix, Row>,
     old: HashMap<Prefix, Row>,
     n_ways: usize,
+    /// Groups of which something was learned since peers were last told of them.
+    fresh: VecDeque<Prefix>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Row {
     own: Reports,
     reported: Vec<(Target, Reports)>,
+    told: Told,
+    /// When it last became fresh.
+    fresh_at: Option<Instant>,
     /// Reports taken since the minute began.
     taken: u32,
     minute: Option<Instant>,
@@ -70,8 +81,9 @@ struct Row {
 impl Legs {
     /// Takes this node's own measurement of the way to one client of a group.
     pub fn handle_own(&mut self, now: Instant, group: Prefix, client: u64, rtt: Micros) {
-        if is_plausible(rtt) {
+        if Way::is_plausible(rtt) {
             self.row(group).own.take(now, client, rtt);
+            self.note_fresh(now, group);
         }
     }
 
@@ -84,7 +96,7 @@ impl Legs {
         (target, rtt): (Target, Micros),
         floor: Micros,
     ) -> Result<(), Refused> {
-        if !is_plausible(rtt) {
+        if !Way::is_plausible(rtt) {
             return Err(Refused::Implausible);
         }
         if rtt < floor {
@@ -108,6 +120,7 @@ impl Legs {
                 self.n_ways += 1;
             }
         }
+        self.note_fresh(now, group);
         Ok(())
     }
 
@@ -122,6 +135,7 @@ impl Legs {
         Learned {
             own: row.own.median(now, KEPT_FOR, 1),
             reported: row.reported.iter().filter_map(median).collect(),
+            told: row.told.medians(now),
         }
     }
 
@@ -142,23 +156,40 @@ impl Legs {
                 self.n_ways = 0;
             }
             let row = self.old.remove(&group).unwrap_or_default();
-            self.n_ways += row.reported.len();
+            self.n_ways += row.n_ways();
             self.young.insert(group, row);
         }
         self.young.entry(group).or_default()
     }
 }
 
-impl Learned {
-    /// Returns what the group's clients saw of `target`.
-    pub fn of(&self, target: Target) -> Option<Micros> {
-        let at = self.reported.binary_search_by_key(&target, |it| it.0).ok()?;
-        Some(self.reported[at].1)
+impl Row {
+    fn n_ways(&self) -> usize {
+        self.reported.len() + self.told.len()
     }
 }
 
-fn is_plausible(rtt: Micros) -> bool {
-    rtt > Micros::ZERO && rtt <= Micros::from_ms(MAX_MS)
+impl Learned {
+    /// Returns what the group's clients saw of `target`.
+    pub fn of(&self, target: Target) -> Option<Micros> {
+        among(&self.reported, target)
+    }
+
+    /// Returns what peers tell of `target`.
+    pub fn told_of(&self, target: Target) -> Option<Micros> {
+        among(&self.told, target)
+    }
+
+    /// Returns all ways but this node's own, each by the best evidence there is.
+    pub fn others(&self) -> impl Iterator<Item = (Target, Micros)> {
+        let told = self.told.iter().filter(|it| self.of(it.0).is_none());
+        self.reported.iter().chain(told).copied()
+    }
+}
+
+fn among(ways: &[(Target, Micros)], target: Target) -> Option<Micros> {
+    let at = ways.binary_search_by_key(&target, |it| it.0).ok()?;
+    Some(ways[at].1)
 }
 
 /// Clients of one group that have to have seen a way before it is believed: one liar among

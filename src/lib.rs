@@ -21,6 +21,7 @@ pub mod health;
 pub mod http1;
 pub mod livepeer;
 pub mod operator;
+pub mod orders;
 pub mod ticket;
 pub mod trace;
 pub mod wire;

@@ -6,9 +6,11 @@
 //! [`Mesh`] reads no clock and moves no byte. Its shell hands it links, frames and time, then
 //! drains [`Mesh::poll_output`] before the next input.
 
+pub mod about;
 pub mod backoff;
 mod budget;
 mod claims;
+pub mod command;
 pub mod election;
 mod greeting;
 pub mod limits;
@@ -18,16 +20,21 @@ mod push;
 mod roster;
 mod timers;
 mod translate;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use self::about::About;
 use self::budget::Budget;
 pub use self::claims::Claimed;
 use self::claims::Claims;
+use self::command::Standing as Orderly;
+pub use self::command::{NotObeyed, Operator};
 pub use self::greeting::{BadGreeting, Greeting};
 pub use self::limits::Fault;
 use self::limits::Meters;
@@ -48,6 +55,8 @@ use crate::health::Outbox;
 use crate::health::Sighting;
 use crate::id::NodeId;
 use crate::id::OrchestratorId;
+use crate::legs::Way;
+use crate::orders::InForce;
 use crate::wire::Frame;
 use crate::wire::MAX_RECORDS;
 use crate::wire::Message;
@@ -80,6 +89,10 @@ pub struct Params {
     /// Whether peers are told at once of what is in flight where few places are left, and
     /// what they tell is heeded.
     pub share_load: bool,
+    /// What this node says of itself.
+    pub about: About,
+    /// Whose commands are obeyed.
+    pub operator: Operator,
     /// What a peer may send.
     pub limits: limits::Params,
     /// Bounds of the records.
@@ -136,6 +149,15 @@ pub enum Output {
     Changed(Vec<OrchestratorId>),
     /// Peers use these orchestrators otherwise than they said before.
     Claimed(Vec<Claimed>),
+    /// A peer tells of ways to clients.
+    Ways {
+        /// The peer.
+        peer: NodeId,
+        /// What it says, at most [`crate::wire::MAX_WAYS`].
+        ways: Vec<Way>,
+    },
+    /// Other orders are in force.
+    Ordered(Arc<InForce>),
     /// A link to the peer counts.
     PeerUp(NodeId),
     /// No link to the peer counts any more.
@@ -167,6 +189,7 @@ pub struct Mesh {
     members: Members,
     budget: Budget,
     claims: Claims,
+    standing: Orderly,
     store: MemoryStore,
     outbox: Outbox,
     outputs: VecDeque<Output>,
@@ -207,6 +230,7 @@ impl Mesh {
             members: Members::new(now, identity, seed, members_max),
             budget: Budget::new(now, params.bytes_per_second),
             claims: Claims::default(),
+            standing: Orderly::new(&params.operator, Arc::default()),
             store: MemoryStore::new(params.health.clone()),
             outbox: Outbox::new(params.health.clone()),
             outputs: VecDeque::new(),
@@ -217,6 +241,13 @@ impl Mesh {
             n_links: 0,
             params,
         }
+    }
+
+    /// Begins with orders that were in force before, as they were kept.
+    #[must_use]
+    pub fn under(mut self, in_force: Arc<InForce>) -> Self {
+        self.standing = Orderly::new(&self.params.operator, in_force);
+        self
     }
 
     /// Whether a link to `node` would be taken: it is not in quarantine, and there is room for
@@ -246,6 +277,8 @@ impl Mesh {
         if !was_up {
             self.outputs.push_back(Output::PeerUp(node));
         }
+        self.introduce(node);
+        self.pass_on(node);
         if self.draining {
             self.send(node, Message::Draining);
         }
@@ -304,6 +337,9 @@ impl Mesh {
             Message::Digest(digest) => self.take_digest(now, node, &digest),
             Message::Pull(pull) => self.take_pull(now, node, &pull),
             Message::Load(load) => self.take_load(now, node, &load),
+            Message::Ways(ways) => self.take_ways(now, node, &ways),
+            Message::Command(command) => self.take_command(now, node, &command),
+            Message::About(about) => self.take_about(now, node, &about),
             Message::Want(want) => self.take_want(now, node, &want),
             Message::Unknown { .. } => peer.counts.n_unknown += 1,
             Message::Hello(_) | Message::HelloAck(_) => {

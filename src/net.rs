@@ -171,6 +171,11 @@ struct Door {
 }
 
 impl Endpoint {
+    /// Returns the trust domain of the mesh it is in.
+    pub fn trust_domain(&self) -> &str {
+        &self.shared.door.trust_domain
+    }
+
     /// Binds a UDP socket and answers the dials of peers, greeting as `greeting`.
     /// Runs inside a tokio runtime.
     pub fn bind(params: Params, greeting: Greeting) -> Result<Self, NetError> {

@@ -184,16 +184,7 @@ impl Gate {
     /// Reads and checks a command at the wall time `now`, since 1970. One that is returned is
     /// to be obeyed, and is refused from then on.
     pub fn admit(&mut self, now: Duration, bytes: &[u8]) -> Result<Command, Refused> {
-        let (text, signature) = bytes.split_last_chunk::<SIGNATURE>().ok_or(Refused::Form)?;
-        if bytes.len() > MAX_COMMAND {
-            return Err(Refused::Form);
-        }
-        let key = UnparsedPublicKey::new(&ED25519, self.key.0);
-        key.verify(&signed(text), signature).map_err(|_ring| Refused::Signature)?;
-        let command = Command::read(text).ok_or(Refused::Form)?;
-        if command.mesh != self.mesh {
-            return Err(Refused::OtherMesh);
-        }
+        let command = self.verified(bytes)?;
         let ahead = u64::try_from((now + SKEW).as_millis()).unwrap_or(u64::MAX);
         if command.sequence > ahead || command.not_after > (now + SKEW + LIFE_MAX).as_secs() {
             return Err(Refused::Ahead);
@@ -201,6 +192,28 @@ impl Gate {
         if command.not_after <= now.as_secs() {
             return Err(Refused::Expired);
         }
+        self.pass(command)
+    }
+
+    /// As [`Self::admit`], of a command that another node admitted: it stands until a later
+    /// one, however long ago that was.
+    pub fn learn(&mut self, bytes: &[u8]) -> Result<Command, Refused> {
+        let command = self.verified(bytes)?;
+        self.pass(command)
+    }
+
+    fn verified(&self, bytes: &[u8]) -> Result<Command, Refused> {
+        let (text, signature) = bytes.split_last_chunk::<SIGNATURE>().ok_or(Refused::Form)?;
+        if bytes.len() > MAX_COMMAND {
+            return Err(Refused::Form);
+        }
+        let key = UnparsedPublicKey::new(&ED25519, self.key.0);
+        key.verify(&signed(text), signature).map_err(|_ring| Refused::Signature)?;
+        let command = Command::read(text).ok_or(Refused::Form)?;
+        if command.mesh == self.mesh { Ok(command) } else { Err(Refused::OtherMesh) }
+    }
+
+    fn pass(&mut self, command: Command) -> Result<Command, Refused> {
         if command.sequence <= self.last {
             return Err(Refused::Replayed);
         }
@@ -243,7 +256,7 @@ const VERSION: u8 = 1;
 const SIGNATURE: usize = 64;
 
 /// The longest command: head, name, numbers, body and signature.
-const MAX_COMMAND: usize = 2 + 255 + 8 + 8 + 4 + MAX_BODY + SIGNATURE;
+pub const MAX_COMMAND: usize = 2 + 255 + 8 + 8 + 4 + MAX_BODY + SIGNATURE;
 
 const CONTEXT: &[u8] = b"portolan operator command\0";
 
@@ -293,6 +306,17 @@ mod tests {
         let mut again = Gate::new("mesh.example", key().public(), gate.last());
         assert_eq!(again.admit(NOW, &bytes), Err(Refused::Replayed));
         assert_eq!(again.admit(NOW, &command(6).sign(&key()).unwrap()), Ok(command(6)));
+    }
+
+    #[test]
+    fn what_another_node_admitted_stands_until_a_later_one() {
+        let mut gate = gate();
+        let old = Command { not_after: 1, ..command(5) };
+        assert_eq!(gate.learn(&old.sign(&key()).unwrap()), Ok(old.clone()));
+        assert_eq!(gate.learn(&command(4).sign(&key()).unwrap()), Err(Refused::Replayed));
+        let other = OperatorKey::from_seed([8; 32]).unwrap();
+        assert_eq!(gate.learn(&command(9).sign(&other).unwrap()), Err(Refused::Signature));
+        assert_eq!(gate.last(), 5);
     }
 
     #[test]

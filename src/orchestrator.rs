@@ -339,6 +339,7 @@ impl Orchestrator {
             country: self.declared.country,
             version: Arc::clone(&self.version),
             link: reading.link,
+            told: self.told.iter().filter_map(|it| Some((it.node, it.observation.rtt?))).collect(),
             reach: reading.reach,
             outcomes,
             weight: self.weight(),

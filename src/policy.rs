@@ -5,6 +5,7 @@
 //! arithmetic alone, over inputs a record keeps, so that a decision replays by itself.
 
 pub mod ask;
+pub mod beyond;
 pub mod choose;
 pub mod course;
 pub mod decide;
@@ -14,7 +15,7 @@ pub mod placing;
 pub mod rank;
 pub mod sample;
 
-pub use ask::{Ask, Caller, Observed, PathKind, Rules};
+pub use ask::{Ask, Caller, Observed, PathKind, Rules, Shut};
 pub use choose::{Decision, NoRoute, Seen, Verdict, choose};
 pub use decide::{Pick, decide, terms_of};
 pub use filter::Exclusion;

@@ -7,6 +7,8 @@
 
 mod forward;
 mod probe;
+mod short;
+pub mod steer;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

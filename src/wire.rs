@@ -17,7 +17,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 pub use self::reader::{Frame, FrameReader};
 use self::v1::{
-    DeltaV1, DigestV1, GoodbyeV1, HelloAckV1, HelloV1, LoadV1, PingV1, PongV1, PullV1, WantV1,
+    AboutV1, CommandV1, DeltaV1, DigestV1, GoodbyeV1, HelloAckV1, HelloV1, LoadV1, PingV1, PongV1,
+    PullV1, WantV1, WaysV1,
 };
 
 /// What one frame says.
@@ -43,6 +44,12 @@ pub enum Message {
     Pull(PullV1),
     /// What the sender has in flight where few places are left.
     Load(LoadV1),
+    /// Ways to groups of clients that are not where they are thought to be.
+    Ways(WaysV1),
+    /// What the sender says of itself.
+    About(AboutV1),
+    /// The latest command of the operator.
+    Command(CommandV1),
     /// What waits for places at the sender.
     Want(WantV1),
     /// A frame of a type or version unknown here; its body was skipped.
@@ -55,12 +62,14 @@ pub enum Message {
 }
 
 impl Message {
-    /// Returns how many rows it holds: records, or orchestrators of a load.
+    /// Returns how many rows it holds: records, orchestrators of a load, or ways.
     pub fn n_rows(&self) -> usize {
         if let Self::Delta(delta) = self {
             delta.records.len()
         } else if let Self::Load(load) = self {
             load.rows.len()
+        } else if let Self::Ways(ways) = self {
+            ways.rows.len()
         } else if let Self::Want(want) = self {
             want.rows.len()
         } else {
@@ -102,6 +111,9 @@ pub enum WireError {
     /// A message of load holds more than [`MAX_LOADS`] rows.
     #[error("a message of load holds {0} rows; the limit is {MAX_LOADS}")]
     TooManyLoads(usize),
+    /// A message of ways holds more than [`MAX_WAYS`] rows.
+    #[error("a message of ways holds {0} rows; the limit is {MAX_WAYS}")]
+    TooManyWays(usize),
     /// [`Message::Unknown`] has no bytes to send.
     #[error("a message of an unknown type cannot be sent")]
     Unsendable,
@@ -117,6 +129,11 @@ pub fn encode(message: &Message) -> Result<Bytes, WireError> {
     if matches!(message, Message::Load(_) | Message::Want(_)) && message.n_rows() > MAX_LOADS {
         return Err(WireError::TooManyLoads(message.n_rows()));
     }
+    if let Message::Ways(ways) = message
+        && ways.rows.len() > MAX_WAYS
+    {
+        return Err(WireError::TooManyWays(ways.rows.len()));
+    }
     let (kind, body) = match message {
         Message::Hello(it) => (kind::HELLO, bytes_of(it)),
         Message::HelloAck(it) => (kind::HELLO_ACK, bytes_of(it)),
@@ -128,6 +145,9 @@ pub fn encode(message: &Message) -> Result<Bytes, WireError> {
         Message::Digest(it) => (kind::DIGEST, bytes_of(it)),
         Message::Pull(it) => (kind::PULL, bytes_of(it)),
         Message::Load(it) => (kind::LOAD, bytes_of(it)),
+        Message::Ways(it) => (kind::WAYS, bytes_of(it)),
+        Message::About(it) => (kind::ABOUT, bytes_of(it)),
+        Message::Command(it) => (kind::COMMAND, bytes_of(it)),
         Message::Want(it) => (kind::WANT, bytes_of(it)),
         Message::Unknown { .. } => return Err(WireError::Unsendable),
     };
@@ -159,6 +179,9 @@ fn decode(kind: u16, body: &[u8]) -> Result<Message, WireError> {
         kind::DIGEST => Message::Digest(control(kind, body)?),
         kind::PULL => Message::Pull(control(kind, body)?),
         kind::LOAD => Message::Load(load(body)?),
+        kind::WAYS => Message::Ways(ways(body)?),
+        kind::ABOUT => Message::About(control(kind, body)?),
+        kind::COMMAND => Message::Command(control(kind, body)?),
         kind::WANT => Message::Want(want(body)?),
         _ => Message::Unknown { kind, version: VERSION },
     };
@@ -171,7 +194,7 @@ fn is_known(kind: u16, version: u16) -> bool {
 
 fn is_control(kind: u16) -> bool {
     (kind::HELLO..=kind::PULL).contains(&kind) && kind != kind::DELTA
-        || matches!(kind, kind::LOAD | kind::WANT)
+        || matches!(kind, kind::COMMAND | kind::LOAD | kind::WANT | kind::WAYS | kind::ABOUT)
 }
 
 /// The greatest length a frame of `kind` may announce. A type from the future may be as long
@@ -212,6 +235,14 @@ fn want(body: &[u8]) -> Result<WantV1, WireError> {
     }
 }
 
+fn ways(body: &[u8]) -> Result<WaysV1, WireError> {
+    let ways: WaysV1 = control(kind::WAYS, body)?;
+    match ways.rows.len() {
+        n if n > MAX_WAYS => Err(WireError::TooManyWays(n)),
+        _ => Ok(ways),
+    }
+}
+
 /// Decodes one struct and checks that it fills the body: bincode itself ignores what is left,
 /// and a struct that grew would be read as another.
 fn decoded<T: bincode::Decode<()>, const N: usize>(
@@ -241,7 +272,10 @@ mod kind {
     pub(super) const GOODBYE: u16 = 7;
     pub(super) const DIGEST: u16 = 8;
     pub(super) const PULL: u16 = 9;
+    pub(super) const COMMAND: u16 = 10;
     pub(super) const LOAD: u16 = 12;
+    pub(super) const WAYS: u16 = 13;
+    pub(super) const ABOUT: u16 = 14;
     pub(super) const WANT: u16 = 15;
 }
 
@@ -260,6 +294,9 @@ pub const MAX_RECORDS: usize = 1024;
 
 /// The most rows of one message of load or of want: more orchestrators than one node fills at once.
 pub const MAX_LOADS: usize = 256;
+
+/// The most rows of one message of ways: what is learned in a few seconds.
+pub const MAX_WAYS: usize = 128;
 
 /// The most bytes a [`FrameReader`] has in hand after its caller polled it dry: one frame of
 /// the longest type with its length, less one byte.

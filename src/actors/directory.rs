@@ -22,6 +22,7 @@ use crate::actors::restart::Restarts;
 use crate::actors::shared::Shared;
 use crate::actors::sources;
 use crate::clock;
+use crate::clock::pulse::Pulse;
 use crate::directory::{Directory, Named, Params, Source};
 use crate::health::Observation;
 use crate::id::OrchestratorId;
@@ -99,6 +100,8 @@ pub struct State {
     alarm_at: Option<Instant>,
     /// Who reads which list.
     pollers: BTreeMap<ServiceUri, (sources::Fetch, AbortHandle)>,
+    /// Shows that the ticks still come.
+    pulse: Arc<Pulse>,
     /// Pollers of sources, the ticker and the reader of news; they end with the actor.
     tasks: JoinSet<()>,
 }
@@ -125,6 +128,7 @@ impl Actor for DirectoryActor {
         tasks.spawn(hear(Arc::clone(&args.shared), myself.clone()));
         let now = clock::now();
         let mut state = State {
+            pulse: args.shared.pulses.of(now, "directory", TICK * 50),
             machine: Directory::new(now, args.params),
             args,
             pollers: BTreeMap::new(),
@@ -152,7 +156,10 @@ impl Actor for DirectoryActor {
     ) -> Result<(), ActorProcessingErr> {
         let now = clock::now();
         match msg {
-            Msg::Tick => state.tick(now).await?,
+            Msg::Tick => {
+                state.pulse.beat(now);
+                state.tick(now).await?;
+            }
             Msg::Source(source, named) => state.machine.handle_source(now, source, named),
             Msg::Checked(id, answered) => state.machine.handle_checked(now, id, answered),
             Msg::Row(row, observation) => state.take_row(row, observation),

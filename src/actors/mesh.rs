@@ -18,7 +18,10 @@ use arc_swap::ArcSwap;
 use ractor::Actor;
 use ractor::ActorProcessingErr;
 use ractor::ActorRef;
+use ractor::RpcReplyPort;
 use ractor::SupervisionEvent;
+use ractor::rpc::CallResult;
+use tokio::sync::Notify;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
@@ -29,17 +32,21 @@ use crate::actors::peer;
 use crate::actors::peer::News;
 use crate::actors::restart::Restarts;
 use crate::clock;
+use crate::clock::pulse::Pulse;
 use crate::health::Observation;
 use crate::health::Sighting;
 use crate::id::NodeId;
 use crate::id::OrchestratorId;
+use crate::legs::Way;
 use crate::mesh::Greeting;
 use crate::mesh::Mesh;
+use crate::mesh::NotObeyed;
 use crate::mesh::Params;
 use crate::mesh::Peers;
 use crate::mesh::backoff;
 use crate::net::Endpoint;
 use crate::net::Established;
+use crate::orders::InForce;
 use crate::view::board::{Board, turn_of};
 
 /// The actor.
@@ -55,8 +62,13 @@ pub enum Msg {
     Peer(NodeId, News),
     /// This node observed something; the sender bounds how often it says so.
     Observed(Vec<Observation>),
+    /// Tell the peers of ways to clients; at most [`crate::wire::MAX_WAYS`] at a time, from
+    /// time to time.
+    Ways(Vec<Way>),
     /// Requests use orchestrators otherwise than before.
     Stirred,
+    /// Obey a command of the operator, and say whether it was.
+    Command(Vec<u8>, RpcReplyPort<Result<(), NotObeyed>>),
     /// Tell the peers that this node takes no new work.
     Drain,
     /// The alarm set for [`Mesh::next_timeout`] went off.
@@ -99,6 +111,14 @@ pub struct Args {
     pub board: Arc<Board>,
     /// Where to tell what changed; while it is full, news waits and merges.
     pub news: mpsc::Sender<PeerNews>,
+    /// Where to tell what peers say of ways to clients; while it is full, that is lost.
+    pub ways: mpsc::Sender<(NodeId, Vec<Way>)>,
+    /// Shows that the mesh still takes its turns.
+    pub pulse: Arc<Pulse>,
+    /// Where the operator's orders stand, also those this actor begins with,
+    pub orders: Arc<ArcSwap<InForce>>,
+    /// and what is rung when others are in force.
+    pub ordered: Arc<Notify>,
 }
 
 /// What the mesh owns while it runs.
@@ -136,7 +156,8 @@ impl Actor for MeshActor {
         accepting.spawn(accept(args.endpoint.clone(), myself.clone()));
         accepting.spawn(watch(Arc::clone(&args.board), myself.clone()));
         let mut state = State {
-            mesh: Mesh::new(clock::now(), args.params.clone(), greeting, args.at, rand::random()),
+            mesh: Mesh::new(clock::now(), args.params.clone(), greeting, args.at, rand::random())
+                .under(args.orders.load_full()),
             args,
             children: BTreeMap::new(),
             hints: BTreeMap::new(),
@@ -161,15 +182,23 @@ impl Actor for MeshActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         let now = clock::now();
+        state.args.pulse.beat(now);
         match msg {
             Msg::Accepted(link, _permit) => state.hand_over(now, link, &myself).await?,
             Msg::Peer(node, news) => state.take(now, node, news),
             Msg::Observed(seen) => {
                 seen.into_iter().for_each(|it| state.mesh.handle_observation(now, it));
             }
+            Msg::Ways(ways) => drop(state.mesh.handle_ways(&ways)),
             Msg::Stirred => {
                 let used = state.args.board.drain(now, turn_of(clock::wall()));
                 state.mesh.handle_use(now, &used);
+            }
+            Msg::Command(bytes, told) => {
+                let obeyed = state.mesh.handle_command(clock::wall(), &bytes);
+                // In force first, then said so; whoever asked may be gone.
+                state.perform(now);
+                drop(told.send(obeyed));
             }
             Msg::Drain => state.mesh.handle_drain(),
             Msg::Alarm => {
@@ -199,6 +228,19 @@ impl Actor for MeshActor {
     }
 }
 
+/// Has the mesh obey a command; `None` when it did not say in time, or restarts. Not for the
+/// path of requests, which waits for no mailbox.
+pub async fn obey(
+    mesh: &ActorRef<Msg>,
+    command: Vec<u8>,
+    within: Duration,
+) -> Option<Result<(), NotObeyed>> {
+    match mesh.call(|told| Msg::Command(command, told), Some(within)).await {
+        Ok(CallResult::Success(told)) => Some(told),
+        Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => None,
+    }
+}
+
 async fn accept(endpoint: Endpoint, mesh: ActorRef<Msg>) {
     let permits = Arc::new(Semaphore::new(MAX_ACCEPTED));
     while let Ok(permit) = Arc::clone(&permits).acquire_owned().await
@@ -210,13 +252,15 @@ async fn accept(endpoint: Endpoint, mesh: ActorRef<Msg>) {
     }
 }
 
-/// Says when requests have marked something, not more often than peers should hear of it.
+/// Says when requests have marked something, not more often than peers should hear of it; and
+/// from time to time in any case, for the pulse.
 async fn watch(board: Arc<Board>, mesh: ActorRef<Msg>) {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
+    for n in 0_u32.. {
         ticks.tick().await;
-        if board.is_stirred() && mesh.cast(Msg::Stirred).is_err() {
+        let is_due = board.is_stirred() || n.is_multiple_of(LOOKS_A_BEAT);
+        if is_due && mesh.cast(Msg::Stirred).is_err() {
             return;
         }
     }
@@ -225,6 +269,12 @@ async fn watch(board: Arc<Board>, mesh: ActorRef<Msg>) {
 /// A fortieth of a second: less than most links take, and well within the frames a peer may
 /// send.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
+
+/// The mesh takes a turn at least every second.
+const LOOKS_A_BEAT: u32 = 40;
+
+/// How long the mesh may take no turn.
+pub const SILENT_MAX: Duration = Duration::from_secs(10);
 
 /// The most accepted links that wait in the mailbox; more wait at the endpoint.
 const MAX_ACCEPTED: usize = 8;

@@ -16,6 +16,7 @@ use crate::actors::restart::Restarts;
 use crate::actors::session::{Args as ChildArgs, Msg as ChildMsg, SessionActor};
 use crate::actors::shared::Shared;
 use crate::clock;
+use crate::clock::pulse::Pulse;
 use crate::session::{Entry, Key, Params, State as Standing};
 
 /// The actor.
@@ -50,6 +51,7 @@ pub struct State {
     actors: BTreeMap<ActorId, Key>,
     ended: BTreeMap<Key, Instant>,
     restarts: Restarts,
+    pulse: Arc<Pulse>,
     _ticking: JoinSet<()>,
 }
 
@@ -76,6 +78,7 @@ impl Actor for SessionsActor {
             }
         });
         Ok(State {
+            pulse: args.shared.pulses.of(clock::now(), "sessions", TICK * 50),
             args,
             children: BTreeMap::new(),
             actors: BTreeMap::new(),
@@ -92,7 +95,10 @@ impl Actor for SessionsActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
-            Msg::Tick => state.look(&myself).await,
+            Msg::Tick => {
+                state.pulse.beat(clock::now());
+                state.look(&myself).await
+            }
             Msg::End(key) => {
                 state.tell(&key, ChildMsg::End);
                 Ok(())

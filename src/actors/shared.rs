@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ractor::ActorRef;
+use tokio::sync::Notify;
 use tokio::sync::mpsc;
 
 use crate::actors::directory;
@@ -11,8 +12,12 @@ use crate::actors::geoip;
 use crate::actors::mesh;
 use crate::actors::mesh::PeerNews;
 use crate::actors::sessions;
+use crate::clock::pulse::Pulses;
 use crate::geoip::GeoStore;
+use crate::id::NodeId;
+use crate::legs::Way;
 use crate::mesh::Peers;
+use crate::orders::InForce;
 use crate::session::Table;
 use crate::upstream::Upstream;
 use crate::view::board::Board;
@@ -37,6 +42,16 @@ pub struct Shared {
     pub refs: Refs,
     /// What the mesh has to tell the directory; whoever holds the lock reads it.
     pub news: tokio::sync::Mutex<mpsc::Receiver<PeerNews>>,
+    /// Whether the loops of this node go on.
+    pub pulses: Arc<Pulses>,
+    /// The operator's orders; the mesh is their only writer.
+    pub orders: Arc<ArcSwap<InForce>>,
+    /// Rung when other orders are in force.
+    pub ordered: Arc<Notify>,
+    /// What peers tell of ways to clients; more than it holds is lost, and told again.
+    pub ways: mpsc::Sender<(NodeId, Vec<Way>)>,
+    /// The other end; whoever holds the lock reads it.
+    pub ways_told: tokio::sync::Mutex<mpsc::Receiver<(NodeId, Vec<Way>)>>,
     names: Mutex<Capabilities>,
 }
 
@@ -62,7 +77,13 @@ impl Shared {
         geo: GeoStore,
         news: mpsc::Receiver<PeerNews>,
     ) -> Self {
+        let (ways, ways_told) = mpsc::channel(WAYS_WAITING);
         Self {
+            pulses: Arc::default(),
+            orders: Arc::default(),
+            ordered: Arc::default(),
+            ways,
+            ways_told: tokio::sync::Mutex::new(ways_told),
             names: Mutex::new(Capabilities::clone(&view.capabilities)),
             view: ArcSwap::from_pointee(view),
             peers: Arc::default(),
@@ -85,3 +106,6 @@ impl Shared {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+/// Messages of ways that wait to be taken: one of each node of a large mesh at once.
+const WAYS_WAITING: usize = 256;

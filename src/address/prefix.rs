@@ -1,7 +1,7 @@
 //! Groups of neighbours: the prefix clients of one access network share.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::address::canonical;
 
@@ -16,6 +16,14 @@ impl Prefix {
         match canonical(ip) {
             IpAddr::V4(ip) => Self(u64::from(u32::from(ip) >> 8)),
             IpAddr::V6(ip) => Self(V6 | (u128::from(ip) >> 80) as u64),
+        }
+    }
+
+    /// Returns the first address of it, which is nobody's.
+    pub fn network(self) -> IpAddr {
+        match self.0 & V6 {
+            0 => IpAddr::V4(Ipv4Addr::from_bits((self.0 << 8) as u32)),
+            _ => IpAddr::V6(Ipv6Addr::from_bits(u128::from(self.0 & !V6) << 80)),
         }
     }
 
@@ -47,6 +55,9 @@ mod tests {
         assert_eq!(prefix("2a00:1450:4001:1::1"), prefix("2a00:1450:4001:ffff::2"));
         assert_ne!(prefix("2a00:1450:4001::1"), prefix("2a00:1450:4002::1"));
         assert_ne!(prefix("0.0.1.0"), prefix("::1:0:0:0:0:0"));
+        for text in ["198.51.100.1", "2a00:1450:4001::1"] {
+            assert_eq!(Prefix::of(prefix(text).network()), prefix(text));
+        }
         assert_eq!(format!("{:?}", prefix("198.51.100.1")), "Prefix(..)");
     }
 }

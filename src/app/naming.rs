@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use crate::ca::{Revoked, renewal};
 use crate::clock;
+use crate::clock::pulse::Pulse;
 use crate::config::MeshConfig;
 use crate::enroll::{Standing, client};
 use crate::net::Endpoint;
@@ -198,15 +199,15 @@ impl Stamps {
 }
 
 /// Keeps the naming fresh for as long as `watches` runs.
-pub(super) fn keep(keeper: Arc<Keeper>, watches: &mut JoinSet<()>) {
+pub(super) fn keep(keeper: Arc<Keeper>, watches: &mut JoinSet<()>, pulse: Arc<Pulse>) {
     if let Some(at) = keeper.mesh.enrolment.clone() {
         watches.spawn(keep_named(Arc::clone(&keeper), at));
     }
-    watches.spawn(watch(keeper));
+    watches.spawn(watch(keeper, pulse));
 }
 
 /// Takes the files whenever they change.
-async fn watch(keeper: Arc<Keeper>) {
+async fn watch(keeper: Arc<Keeper>, pulse: Arc<Pulse>) {
     let mut complain_at = clock::now();
     loop {
         let keeper = Arc::clone(&keeper);
@@ -216,6 +217,7 @@ async fn watch(keeper: Arc<Keeper>) {
         }
         // What became of it is in the log, and in the metrics.
         drop(tokio::task::spawn_blocking(move || keeper.look()).await);
+        pulse.beat(clock::now());
         sleep(LOOK).await;
     }
 }

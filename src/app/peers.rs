@@ -16,11 +16,22 @@ use crate::actors::{Shared, mesh};
 use crate::app::naming::Naming;
 use crate::clock;
 use crate::config::{Config, MeshConfig};
-use crate::mesh::{Greeting, backoff};
+use crate::mesh::{About, Greeting, Operator, Params, backoff};
 use crate::net::{self, Endpoint};
 
 fn greeting(config: &Config) -> Greeting {
     Greeting { node: config.node, region: config.region, epoch: 0, features: 0 }
+}
+
+/// Whose commands this node obeys.
+pub(super) fn operator(mesh: &MeshConfig) -> Operator {
+    Operator { mesh: mesh.trust_domain.clone(), key: mesh.operator }
+}
+
+/// What this node says of itself.
+fn about(config: &Config) -> About {
+    let url = config.public_url.as_deref().map(Arc::from);
+    About { url, version: env!("CARGO_PKG_VERSION").into() }
 }
 
 /// Answers and dials peers on `socket`, which is at the mesh's address.
@@ -53,7 +64,7 @@ pub(super) fn mesh_args(
     news: mpsc::Sender<mesh::PeerNews>,
 ) -> Result<mesh::Args> {
     Ok(mesh::Args {
-        params: mesh.params.clone(),
+        params: Params { about: about(config), operator: operator(mesh), ..mesh.params.clone() },
         greeting: greeting(config),
         epochs: Arc::new(AtomicU64::new(boot_epoch(mesh.data.as_deref())?)),
         endpoint,
@@ -66,6 +77,10 @@ pub(super) fn mesh_args(
         peers: Arc::clone(&shared.peers),
         board: Arc::clone(&shared.board),
         news,
+        ways: shared.ways.clone(),
+        pulse: shared.pulses.of(clock::now(), "mesh", mesh::SILENT_MAX),
+        orders: Arc::clone(&shared.orders),
+        ordered: Arc::clone(&shared.ordered),
     })
 }
 

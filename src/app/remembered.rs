@@ -104,8 +104,10 @@ pub(super) async fn keep(gateway: Arc<Gateway>, data: PathBuf) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut told = false;
+    let pulse = gateway.shared.pulses.of(clock::now(), "remembered", EVERY * 6);
     loop {
         ticks.tick().await;
+        pulse.beat(clock::now());
         let (shared, data) = (Arc::clone(&gateway.shared), data.clone());
         let written = tokio::task::spawn_blocking(move || write(&data, &shared)).await;
         match written.map_err(anyhow::Error::from).flatten() {
@@ -248,6 +250,7 @@ fn row(
             by: None,
             via: None,
         },
+        told: Arc::default(),
         reach: known.reach,
         outcomes: Outcomes { failures_milli: 0, successes_milli: 0, at, told_by: None },
         weight: Micros(known.weight_us),

@@ -37,6 +37,8 @@ pub(super) struct DoctorArgs {
 struct Running {
     is_up: bool,
     peers: Vec<Value>,
+    /// Loops that do not go on.
+    stalled: Vec<String>,
 }
 
 /// Prints every finding; returns whether nothing is bad.
@@ -90,13 +92,14 @@ async fn look(config: &Config) -> Vec<Finding> {
         let (node, standing) = (text(row, "node")?, text(row, "standing")?);
         Some(finding::peer(&node, &standing, text(row, "fault").as_deref()))
     }));
+    findings.extend(finding::loops(running.is_up, &running.stalled));
     findings.extend(orchestrators(config).await);
     findings
 }
 
 /// Asks the node at the admin address, if it is this one.
 async fn running(config: &Config) -> Running {
-    let gone = Running { is_up: false, peers: Vec::new() };
+    let gone = Running { is_up: false, peers: Vec::new(), stalled: Vec::new() };
     let Ok(admin) = format!("http://{}", config.admin).parse() else { return gone };
     let admin = Admin { admin, json: true };
     let Ok(node) = ask(&admin, Method::GET, "/v1/node").await else { return gone };
@@ -104,7 +107,11 @@ async fn running(config: &Config) -> Running {
         return gone;
     }
     let peers = ask(&admin, Method::GET, "/v1/peers").await.unwrap_or_default();
-    Running { is_up: true, peers: peers["peers"].as_array().cloned().unwrap_or_default() }
+    let loops = node["loops"].as_object().into_iter().flatten();
+    let stalled = loops.filter(|(_name, it)| it["stalled"] == Value::Bool(true));
+    let stalled = stalled.map(|(name, _it)| name.clone()).collect();
+    let peers = peers["peers"].as_array().cloned().unwrap_or_default();
+    Running { is_up: true, peers, stalled }
 }
 
 /// Returns when a peer started by its own clock, in seconds since 1970.

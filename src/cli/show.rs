@@ -259,22 +259,34 @@ pub(super) fn members(own: &Value, found: &Value, json: bool) -> Result<()> {
     let mut out = String::new();
     writeln!(
         out,
-        "{:<16} {:<6} {:<11} {:<10} {:>8} {:>14}  address",
-        "node", "region", "standing", "membership", "rtt ms", "epoch"
+        "{:<16} {:<6} {:<11} {:<10} {:>8} {:>14} {:<8} {:<21} url",
+        "node", "region", "standing", "membership", "rtt ms", "epoch", "version", "address"
     )?;
-    writeln!(out, "{:<16} {:<6} {:<11}", text(&own["node"]), text(&own["region"]), "itself")?;
+    writeln!(
+        out,
+        "{:<16} {:<6} {:<11} {:<10} {:>8} {:>14} {:<8}",
+        text(&own["node"]),
+        text(&own["region"]),
+        "itself",
+        "",
+        "",
+        "",
+        text(&own["version"]),
+    )?;
     for it in found["peers"].as_array().into_iter().flatten() {
         let drains = it["draining"].as_bool().unwrap_or_default();
         writeln!(
             out,
-            "{:<16} {:<6} {:<11} {:<10} {:>8} {:>14}  {}",
+            "{:<16} {:<6} {:<11} {:<10} {:>8} {:>14} {:<8} {:<21} {}",
             text(&it["node"]),
             text(&it["region"]),
             if drains { "draining".to_owned() } else { text(&it["standing"]) },
             text(&it["membership"]),
             it["rtt_ms"].as_f64().map_or(String::from("-"), |it| format!("{it:.1}")),
             text(&it["epoch"]),
+            text(&it["version"]),
             text(&it["address"]),
+            text(&it["url"]),
         )?;
     }
     writeln!(out)?;

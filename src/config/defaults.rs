@@ -122,6 +122,8 @@ pub(super) fn mesh() -> mesh::Params {
         quarantine: Duration::from_secs(60),
         news_interval: Duration::from_millis(100),
         share_load: true,
+        about: mesh::About::default(),
+        operator: mesh::Operator::default(),
         limits: mesh::limits::Params {
             frames_per_second: 200,
             bytes_per_second: 4_000_000,

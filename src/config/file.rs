@@ -286,11 +286,14 @@ pub enum Wish {
     Exclude,
     /// To have it done by some time.
     Deadline,
+    /// To be sent to the node with the best course.
+    Steer,
 }
 
 impl Wish {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Prefer, Self::Pin, Self::Exclude, Self::Deadline];
+    pub const ALL: [Self; 5] =
+        [Self::Prefer, Self::Pin, Self::Exclude, Self::Deadline, Self::Steer];
 }
 
 /// `[limits]`

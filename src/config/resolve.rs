@@ -340,7 +340,7 @@ impl Reader {
             self.parse::<ServiceUri>("policy.never", it, "such as \"https://host:8935\"")
         });
         let never = never.map(|uri| OrchestratorId::of(&uri)).collect();
-        Rules { price_max_wei: price, countries, only: None, never }
+        Rules { price_max_wei: price, countries, only: None, never, shut: None }
     }
 
     fn location(&mut self, location: &file::Location) -> (Option<TrustedProxies>, Vec<Cidr>) {
@@ -404,6 +404,11 @@ impl Reader {
     fn url(&mut self, key: &str, url: &str) -> Option<String> {
         let remedy = "such as \"https://fra.example.org\"";
         self.parse::<ServiceUri>(key, url, remedy)?;
+        if !url.contains("://") {
+            // Clients and peers are handed the text as it stands.
+            self.complain(key, url, "it names no scheme", remedy);
+            return None;
+        }
         Some(url.trim_end_matches('/').to_owned())
     }
 
@@ -486,6 +491,7 @@ fn policies(policy: &file::Policy) -> Policies {
             pin: may.contains(&Wish::Pin),
             exclude: may.contains(&Wish::Exclude),
             deadline: may.contains(&Wish::Deadline),
+            steer: may.contains(&Wish::Steer),
         },
         retries: retry::Params {
             share_permille: policy.retry_percent.unwrap_or(defaults::RETRY_PERCENT) * 10,

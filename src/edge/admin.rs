@@ -2,6 +2,8 @@
 //!
 //! Bound to loopback by default; nothing here is for clients.
 
+mod orders;
+
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,6 +23,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::actors::{directory, sessions};
 use crate::address::parse;
 use crate::clock;
+use crate::clock::pulse::Reading;
+use crate::edge::resolve::Wanted;
+use crate::edge::ways::url_of;
 use crate::edge::{Gateway, explain};
 use crate::id::{DecisionId, OrchestratorId};
 use crate::livepeer::error;
@@ -67,6 +72,7 @@ pub fn routes(admin: Admin) -> Router {
         .route("/v1/reload", post(reload))
         .route("/v1/handover", post(hand_over))
         .route("/v1/peers", get(peers))
+        .route("/v1/orders", get(orders::shown).post(orders::given))
         .route("/v1/orchestrators", get(orchestrators))
         .route("/v1/orchestrators/{id}/drain", post(drain_orchestrator).delete(resume_orchestrator))
         .route("/v1/sessions", get(list_sessions))
@@ -109,6 +115,7 @@ async fn node(State(admin): State<Admin>) -> axum::Json<Value> {
     axum::Json(json!({
         "node": gateway.identity.node,
         "region": gateway.identity.region,
+        "loops": loops(gateway),
         "draining": gateway.is_draining(),
         "view": view.version,
         "view_age_ms": clock::now().saturating_duration_since(view.published_at).as_millis() as u64,
@@ -153,14 +160,25 @@ async fn hand_over(State(admin): State<Admin>) -> Response {
     }
 }
 
+/// Returns how long ago each loop of this node last turned, and whether that is too long.
+fn loops(gateway: &Gateway) -> Value {
+    let row = |it: Reading| {
+        let silent_ms = it.silent.as_millis() as u64;
+        (it.name.to_owned(), json!({ "silent_ms": silent_ms, "stalled": it.is_stalled }))
+    };
+    gateway.shared.pulses.read(clock::now()).into_iter().map(row).collect()
+}
+
 async fn peers(State(admin): State<Admin>) -> axum::Json<Value> {
     let now = clock::now();
-    let peers = admin.gateway.shared.peers.load();
+    let (peers, params) = (admin.gateway.shared.peers.load(), admin.gateway.params.load());
     let rows = peers.rows.iter().map(|row| {
         json!({
             "node": row.node,
             "region": row.region,
             "epoch": row.epoch,
+            "url": url_of(&params, row),
+            "version": row.about.as_ref().map(|it| &*it.version),
             "standing": format!("{:?}", row.standing).to_lowercase(),
             "membership": row.membership.map(|it| format!("{it:?}").to_lowercase()),
             "seed": row.seed,
@@ -390,7 +408,7 @@ fn located(gateway: &Gateway, ip: IpAddr) -> Value {
         "country": place.country,
         "confidence": place.confidence,
         "home": located.home,
-        "nodes": gateway.entrances(clock::now(), &located, base),
+        "nodes": gateway.entrances(clock::now(), &located, base, &Wanted::default()),
     })
 }
 

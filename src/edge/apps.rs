@@ -17,6 +17,7 @@ use crate::edge::job::{Job, JobBody, Work};
 use crate::edge::open::unknown;
 use crate::edge::refusal::{ServeError, json};
 use crate::edge::relay::remove;
+use crate::edge::resolve::Wanted;
 use crate::edge::slug::Slug;
 use crate::edge::visit::Visit;
 use crate::edge::wishes::Wishes;
@@ -200,6 +201,20 @@ fn work(
     Ok(Work::New { app, capability, variant: slug.variant, mode, query, bound })
 }
 
+/// Returns what a request for new work wants; `None` for any other, and for what [`job`] will
+/// refuse.
+pub(crate) fn wanted(gateway: &Gateway, request: &Request<Incoming>) -> Option<Wanted<'static>> {
+    match work(gateway, request, None).ok()? {
+        Work::New { capability, variant, mode, .. } => Some(Wanted {
+            capabilities: vec![capability],
+            mode: Some(mode),
+            variant: Some(variant),
+            gpus: &[],
+        }),
+        Work::Within { .. } | Work::Refresh { .. } => None,
+    }
+}
+
 /// Reads a request within a session.
 fn within(
     gateway: &Gateway,
@@ -272,6 +287,7 @@ fn is_not_passed(name: &str) -> bool {
             | "portolan-exclude"
             | "portolan-deadline"
             | "portolan-affinity"
+            | "portolan-steer"
             | "livepeer-runner-route"
             | "livepeer-session-id"
             | "livepeer-session-token"

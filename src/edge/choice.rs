@@ -1,6 +1,5 @@
 //! Where a job goes next: the choice, under the operator's policies and the client's wishes.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -134,7 +133,7 @@ impl Gateway {
         applied: &mut Vec<Applied>,
     ) -> Result<Decision, NoRoute> {
         let params = &job.visit.params;
-        let mut rules = Cow::Borrowed(&params.rules);
+        let mut rules = self.under_orders(&params.rules, view, &job.visit.located);
         job.wishes.narrow(&mut rules);
         let Work::New { bound, .. } = &job.work else { return Err(NoRoute::default()) };
         if let Some(bound) = bound {

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 
 use crate::clock;
 use crate::edge::Gateway;
+use crate::edge::locate::Located;
 use crate::edge::refusal::{ServeError, json};
 use crate::edge::visit::Visit;
 use crate::id::NodeId;
@@ -66,6 +67,25 @@ impl Filters {
         self.gpus.is_empty() || self.gpus.iter().any(|it| Some(it.as_str()) == gpu)
     }
 
+    /// Returns the capabilities asked for that anybody ever offered; all where none is named.
+    pub(crate) fn capabilities(&self, view: &View) -> impl Iterator<Item = CapabilityId> {
+        let wanted = |name: &str| {
+            let by_caps = self.caps.is_empty() || self.caps.iter().any(|it| it == name);
+            by_caps && self.takes_app(name)
+        };
+        view.capabilities.iter().filter(move |(_, name)| wanted(name)).map(|(id, _)| id)
+    }
+
+    /// Tells whether capabilities are named.
+    pub(crate) fn names_some(&self) -> bool {
+        !self.caps.is_empty() || !self.apps.is_empty()
+    }
+
+    /// Returns the graphics cards asked for; empty takes all.
+    pub(crate) fn gpus(&self) -> &[String] {
+        &self.gpus
+    }
+
     fn is_empty(&self) -> bool {
         self.caps.is_empty() && self.apps.is_empty() && self.gpus.is_empty()
     }
@@ -87,7 +107,7 @@ pub(crate) fn answer(
     let order = if filters.is_empty() {
         everyone(&view, caller)
     } else {
-        matching(gateway, &view, caller, &filters)
+        matching(gateway, &view, &visit.located, &filters)
     };
     let list: Vec<serde_json::Value> =
         order.iter().take(LIST_MAX).map(|row| entry(&view, row, &filters)).collect();
@@ -121,17 +141,12 @@ fn everyone(view: &View, caller: &Caller) -> Vec<Arc<Row>> {
 
 /// Everyone who offers one of the capabilities asked for, by the least cost of any; those
 /// on top are promised to the caller.
-fn matching(gateway: &Gateway, view: &View, caller: &Caller, filters: &Filters) -> Vec<Arc<Row>> {
-    let params = gateway.params.load();
-    let wanted = |name: &str| {
-        let by_caps = filters.caps.is_empty() || filters.caps.iter().any(|it| it == name);
-        by_caps && filters.takes_app(name)
-    };
-    let capabilities: Vec<CapabilityId> =
-        view.capabilities.iter().filter(|(_, name)| wanted(name)).map(|(id, _)| id).collect();
+fn matching(gateway: &Gateway, view: &View, located: &Located, filters: &Filters) -> Vec<Arc<Row>> {
+    let (params, caller) = (gateway.params.load(), &located.caller);
     let now = clock::now();
+    let rules = gateway.under_orders(&params.rules, view, located);
     let mut seen: Vec<Seen> = Vec::new();
-    for capability in capabilities {
+    for capability in filters.capabilities(view) {
         let ask = Ask {
             caller,
             capability,
@@ -139,7 +154,7 @@ fn matching(gateway: &Gateway, view: &View, caller: &Caller, filters: &Filters) 
             mode: None,
             variant: None,
             gpus: &filters.gpus,
-            rules: &params.rules,
+            rules: &rules,
             overlook: false,
             kept: None,
             tried: &[],

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use crate::address::Cidr;
 use crate::clock;
 use crate::edge::Gateway;
+use crate::edge::resolve::Wanted;
 use crate::geo::Point;
 use crate::id::NodeId;
 
@@ -79,7 +80,7 @@ impl Door {
     fn ordered(&self, whom: &Whom) -> Vec<&Placed> {
         let located = self.gateway.locate_ip(whom.ip).widened(whom.is_wide);
         let now = clock::now();
-        let open = self.gateway.entrances(now, &located, String::new());
+        let open = self.gateway.entrances(now, &located, String::new(), &Wanted::default());
         let listed = |node: &NodeId| self.params.nodes.iter().find(|it| it.node == *node);
         let ordered: Vec<&Placed> = open.iter().filter_map(|it| listed(&it.node)).collect();
         if !ordered.is_empty() {

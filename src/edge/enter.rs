@@ -20,7 +20,7 @@ use crate::edge::observe;
 use crate::edge::refusal::ServeError;
 use crate::edge::resolve;
 use crate::edge::visit::Visit;
-use crate::edge::{Gateway, serve};
+use crate::edge::{Gateway, serve, steer};
 use crate::http1::Fault;
 use crate::listen::connection::Connection;
 use crate::listen::names::host_of;
@@ -146,10 +146,15 @@ async fn enter(
         "discover" => discover::answer(gateway, &visit, &request),
         "resolve" => resolve::answer(gateway, &visit, &request),
         "discovery" => apps::list(gateway, &visit, &request),
-        "apps" => match apps::job(gateway, visit, request).await {
-            Ok(job) => serve(gateway, job).await,
+        "apps" => match gateway.steered(&visit, &request) {
+            Ok(Some(elsewhere)) => Ok(elsewhere),
+            Ok(None) => match apps::job(gateway, visit, request).await {
+                Ok(job) => serve(gateway, job).await,
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         },
+        "steered" => Box::pin(steer::arrived(gateway, visit, request)).await,
         "probe" => observe::probe(&request),
         "observe" => Box::pin(observe::answer(gateway, arrival, visit, request)).await,
         "grpc" => Box::pin(grpc::answer(request)).await,
@@ -167,6 +172,7 @@ fn door(path: &str) -> &'static str {
         "/refresh-payment" => "apps",
         _ if path.starts_with("/net.Orchestrator/") => "grpc",
         _ if path.starts_with("/apps/") || path.starts_with("/run/") => "apps",
+        _ if path.starts_with(steer::PREFIX) => "steered",
         _ => "none",
     }
 }

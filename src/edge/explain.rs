@@ -60,6 +60,7 @@ pub fn hypothetical(
     let (view, params) = (gateway.view(), gateway.params.load());
     let located = gateway.locate_ip(ip);
     let number = view.capabilities.number(capability)?;
+    let rules = gateway.under_orders(&params.rules, &view, &located);
     let ask = Ask {
         caller: &located.caller,
         capability: number,
@@ -67,7 +68,7 @@ pub fn hypothetical(
         mode: None,
         variant: None,
         gpus: &[],
-        rules: &params.rules,
+        rules: &rules,
         overlook: false,
         kept: None,
         tried: &[],

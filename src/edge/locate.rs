@@ -89,8 +89,8 @@ impl Gateway {
         let (view, group) = (self.shared.view.load(), Prefix::of(ip));
         let learned = self.ways.learned(clock::now(), group);
         let place = placed(place, &self.anchors(&view, &learned), &view.atlas.points);
-        let observed = learned.reported.iter().filter_map(|(target, rtt)| match target {
-            Target::Orchestrator(id) => Some(Observed { orchestrator: *id, rtt: *rtt }),
+        let observed = learned.others().filter_map(|(target, rtt)| match target {
+            Target::Orchestrator(orchestrator) => Some(Observed { orchestrator, rtt }),
             Target::Node(_) => None,
         });
         let cell = view.atlas.cell(&place);
@@ -102,12 +102,11 @@ impl Gateway {
     /// Returns the round trips of a group to points that are known.
     fn anchors(&self, view: &View, learned: &Learned) -> Vec<Anchor> {
         let own = learned.own.map(|rtt| (self.identity.point, rtt));
-        let reported = learned
-            .reported
-            .iter()
-            .filter_map(|(target, rtt)| Some((self.point_of(view, *target)?, *rtt)));
+        let here = Target::Node(self.identity.node);
+        let others = learned.others().filter(|(target, _rtt)| own.is_none() || *target != here);
+        let others = others.filter_map(|(target, rtt)| Some((self.point_of(view, target)?, rtt)));
         // This node knows its own way best.
-        own.into_iter().chain(reported).collect()
+        own.into_iter().chain(others).collect()
     }
 
     /// Returns where one end of a way is, where that is known.

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use metrics::gauge;
 
+use crate::clock;
+use crate::clock::pulse::Pulse;
+
 /// How hard memory presses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -75,7 +78,7 @@ impl Pressure {
 
 /// Keeps `pressure` true to what the process holds of `limit` bytes, or of what the system
 /// gives it; for as long as it is polled.
-pub async fn watch(pressure: &Pressure, limit: Option<u64>) {
+pub async fn watch(pressure: &Pressure, limit: Option<u64>, pulse: &Pulse) {
     let limit = match limit {
         Some(limit) => limit,
         None => given().await.unwrap_or(u64::MAX),
@@ -83,6 +86,7 @@ pub async fn watch(pressure: &Pressure, limit: Option<u64>) {
     let mut ticks = tokio::time::interval(LOOK);
     loop {
         ticks.tick().await;
+        pulse.beat(clock::now());
         // Where the system does not tell, nothing is known and nobody refused.
         let Some(used) = resident().await else { continue };
         gauge!("process_resident_memory_bytes").set(used as f64);

@@ -8,17 +8,20 @@ use std::time::{Duration, Instant};
 use metrics::{counter, gauge};
 
 use crate::address::Prefix;
-use crate::edge::Gateway;
 use crate::edge::locate::Located;
 use crate::edge::visit::Visit;
+use crate::edge::{Gateway, Params};
 use crate::geo::fibre_floor;
 use crate::id::NodeId;
-use crate::legs::{Learned, Legs, Refused, Target};
+use crate::legs::{Learned, Legs, Refused, Target, Way};
+use crate::mesh::{PeerRow, Standing};
 use crate::net::rtt::Seen;
 use crate::policy::course::{Entry, Leg, legs};
+use crate::policy::placing::disproves;
 use crate::score::Evidence;
 use crate::unit::Micros;
 use crate::view::View;
+use crate::wire::MAX_WAYS;
 
 /// The table behind its lock, which is held for a look and never across a wait.
 #[derive(Debug, Default)]
@@ -61,6 +64,36 @@ impl Gateway {
             table.handle_own(now, group, client, rtt);
         }
         gauge!("portolan_client_groups").set(table.len() as f64);
+    }
+
+    /// Takes what a peer says its clients' ways are.
+    pub fn note_told(&self, now: Instant, peer: NodeId, ways: &[Way]) {
+        let view = self.shared.view.load();
+        let floor = |way: &Way| self.floor(&view, way.to, self.ways.learned(now, way.group).own);
+        let floors: Vec<Micros> = ways.iter().map(floor).collect();
+        let mut table = self.ways.lock();
+        let take = |(way, floor): (&Way, &Micros)| table.handle_told(now, peer, way, *floor);
+        let n_taken = ways.iter().zip(&floors).map(take).filter(|taken| *taken).count();
+        drop(table);
+        counter!("portolan_ways_told_total", "result" => "taken").increment(n_taken as u64);
+        let n_refused = (ways.len() - n_taken) as u64;
+        counter!("portolan_ways_told_total", "result" => "refused").increment(n_refused);
+    }
+
+    /// Returns what peers should know of groups that are not where the address database says,
+    /// at most [`MAX_WAYS`] ways.
+    pub fn fresh_ways(&self, now: Instant) -> Vec<Way> {
+        let view = self.shared.view.load();
+        let news = self.ways.lock().take_fresh(now, FRESH_GROUPS);
+        let moved = news.into_iter().filter(|it| {
+            let place = self.shared.geo.lookup(it.group.network()).place;
+            let point = |way: Way| Some((self.point_of(&view, way.to)?, way.rtt));
+            let anchors: Vec<_> = it.ways(self.identity.node).filter_map(point).collect();
+            // Where nothing is known of a place, the ways are all there is.
+            place.is_none_or(|place| disproves(&place, &anchors, &view.atlas.points))
+        });
+        let ways = moved.flat_map(|it| it.ways(self.identity.node).collect::<Vec<_>>());
+        ways.take(MAX_WAYS).collect()
     }
 
     /// Takes what one client saw, and says of each what became of it.
@@ -117,7 +150,8 @@ impl Gateway {
                 point: self.point_of(view, Target::Node(*node))?,
                 measured: own
                     .map(|rtt| (rtt, Evidence::Own))
-                    .or_else(|| Some((learned.of(Target::Node(*node))?, Evidence::Cell))),
+                    .or_else(|| Some((learned.of(Target::Node(*node))?, Evidence::Cell)))
+                    .or_else(|| Some((learned.told_of(Target::Node(*node))?, Evidence::Peer))),
             })
         };
         let entries: Vec<Entry> = nodes.iter().filter_map(entry).collect();
@@ -127,18 +161,32 @@ impl Gateway {
     /// Returns what to ask a caller to measure: this node and those of its peers that have a
     /// URL, at most [`SURVEYED_MAX`].
     pub(crate) fn survey(&self, visit: &Visit) -> Survey {
-        let params = &visit.params;
         let url = |base: &str| format!("{base}/v1/probe");
         let mut nodes = BTreeMap::from([(self.identity.node, url(&visit.base()))]);
-        let peers = params.peer_urls.iter().take(SURVEYED_MAX - 1);
-        nodes.extend(peers.map(|(node, base)| (*node, url(base))));
+        let rows = self.shared.peers.load();
+        let learned = rows.rows.iter().filter(|it| it.standing == Standing::Up);
+        let learned = learned.filter_map(|it| Some((it.node, url_of(&visit.params, it)?)));
+        let named = visit.params.peer_urls.iter().map(|(node, base)| (*node, base.as_str()));
+        for (node, base) in named.chain(learned) {
+            if nodes.len() < SURVEYED_MAX || nodes.contains_key(&node) {
+                nodes.entry(node).or_insert_with(|| url(base));
+            }
+        }
         let expires = Self::wall_s() + TICKET_FOR.as_secs();
         let ticket = self.key.seal_probe(visit.located.group, expires);
         Survey { ticket, expires_s: TICKET_FOR.as_secs(), nodes }
     }
 }
 
+/// Returns how clients reach a peer: as the configuration says, or else as it says itself.
+pub(crate) fn url_of<'a>(params: &'a Params, peer: &'a PeerRow) -> Option<&'a str> {
+    let named = params.peer_urls.get(&peer.node).map(String::as_str);
+    named.or_else(|| peer.about.as_ref()?.url.as_deref())
+}
+
 /// How long a client may report after it was asked to.
 const TICKET_FOR: Duration = Duration::from_secs(300);
 /// Nodes a client is asked to measure: a second's work for a browser.
 const SURVEYED_MAX: usize = 16;
+/// Groups looked at in one go, each with a few ways.
+const FRESH_GROUPS: usize = 64;

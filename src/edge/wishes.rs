@@ -22,6 +22,8 @@ pub struct Allowed {
     pub exclude: bool,
     /// `Portolan-Deadline: MS`.
     pub deadline: bool,
+    /// `Portolan-Steer: redirect`.
+    pub steer: bool,
 }
 
 /// What one client said. It narrows the choice and never widens it: the operator's rules
@@ -89,6 +91,19 @@ impl Wishes {
         Ok(wishes)
     }
 
+    /// Tells whether a request may be answered with the URL of a node with a better course.
+    pub(crate) fn takes_redirect(
+        headers: &HeaderMap,
+        allowed: Allowed,
+    ) -> Result<bool, ServeError> {
+        let Some(text) = text(headers, &STEER)? else { return Ok(false) };
+        permit(allowed.steer, "steer")?;
+        match text {
+            "redirect" => Ok(true),
+            _ => Err(bad(&STEER, "write redirect, or leave it out")),
+        }
+    }
+
     /// Narrows what a request may use.
     pub(crate) fn narrow(&self, rules: &mut Cow<'_, Rules>) {
         if let Some(only) = self.only {
@@ -131,6 +146,8 @@ pub(crate) const PREFER: HeaderName = HeaderName::from_static("portolan-prefer")
 pub(crate) const EXCLUDE: HeaderName = HeaderName::from_static("portolan-exclude");
 /// How long it may take.
 pub(crate) const DEADLINE: HeaderName = HeaderName::from_static("portolan-deadline");
+/// Whether to be sent to another node.
+pub(crate) const STEER: HeaderName = HeaderName::from_static("portolan-steer");
 /// What a request belongs to.
 pub(crate) const AFFINITY: HeaderName = HeaderName::from_static("portolan-affinity");
 const EXCLUDED_MAX: usize = 32;
@@ -140,7 +157,8 @@ const AFFINITY_MAX: usize = 128;
 mod tests {
     use super::*;
 
-    const ALL: Allowed = Allowed { prefer: true, pin: true, exclude: true, deadline: true };
+    const ALL: Allowed =
+        Allowed { prefer: true, pin: true, exclude: true, deadline: true, steer: true };
     const ID: &str = "00000000000000ab";
 
     fn read(name: HeaderName, value: &str, allowed: Allowed) -> Result<Wishes, ServeError> {
@@ -157,7 +175,8 @@ mod tests {
         assert_eq!(read(EXCLUDE, &format!("{ID}, {ID}"), ALL).unwrap().never, [id, id]);
         assert_eq!(read(DEADLINE, "250", ALL).unwrap().deadline, Some(Duration::from_millis(250)));
         assert!(read(AFFINITY, "user-7", ALL).unwrap().affinity.is_some());
-        let none = Allowed { prefer: false, pin: false, exclude: false, deadline: false };
+        let none =
+            Allowed { prefer: false, pin: false, exclude: false, deadline: false, steer: false };
         for (name, value) in [(PREFER, ID), (EXCLUDE, ID), (DEADLINE, "1"), (AFFINITY, "x")] {
             assert!(
                 matches!(read(name.clone(), value, none), Err(ServeError::WishDenied(_))),
@@ -178,6 +197,19 @@ mod tests {
             let error = read(name.clone(), value, ALL).unwrap_err().to_string();
             assert!(error.starts_with(name.as_str()), "{error}");
         }
+    }
+
+    #[test]
+    fn to_be_sent_elsewhere_is_a_wish_like_others() {
+        let asked = |value: Option<&str>, steer| {
+            let mut headers = HeaderMap::new();
+            value.map(|it| headers.insert(STEER, it.parse().unwrap()));
+            Wishes::takes_redirect(&headers, Allowed { steer, ..ALL })
+        };
+        assert!(!asked(None, false).unwrap());
+        assert!(asked(Some("redirect"), true).unwrap());
+        assert!(matches!(asked(Some("redirect"), false), Err(ServeError::WishDenied("steer"))));
+        assert!(asked(Some("yes"), true).unwrap_err().to_string().contains("write redirect"));
     }
 
     #[test]

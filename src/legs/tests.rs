@@ -77,6 +77,74 @@ fn the_table_forgets_whom_it_did_not_see_for_long() {
     assert!(legs.learned(now, group(0)).own.is_none());
 }
 
+fn way(number: u32, to: Target, ms: u64) -> Way {
+    Way { group: group(number), to, rtt: Micros::from_ms(ms) }
+}
+
+#[test]
+fn what_peers_tell_comes_after_what_clients_told_here() {
+    let (mut legs, now) = (Legs::default(), clock::now());
+    let [a, b]: [NodeId; 2] = ["a".parse().unwrap(), "b".parse().unwrap()];
+    assert!(!legs.handle_told(now, a, &way(1, node(), 4), Micros::from_ms(5)), "too fast");
+    assert!(!legs.handle_told(now, a, &way(1, node(), MAX_MS + 1), Micros::ZERO));
+    assert!(legs.is_empty());
+    for (by, ms) in [(a, 70), (a, 80), (b, 90)] {
+        assert!(legs.handle_told(now, by, &way(1, node(), ms), Micros::ZERO));
+    }
+    let learned = legs.learned(now, group(1));
+    assert_eq!((learned.of(node()), learned.told_of(node())), (None, Some(Micros::from_ms(80))));
+    for client in 0..3 {
+        report(&mut legs, client, 30).unwrap();
+    }
+    let learned = legs.learned(now, group(1));
+    assert_eq!(learned.others().collect::<Vec<_>>(), [(node(), Micros::from_ms(30))]);
+    let later = now + KEPT_FOR + MINUTE;
+    assert_eq!(legs.learned(later, group(1)), Learned::default());
+}
+
+#[test]
+fn peers_are_told_what_three_clients_agree_on_once_a_minute() {
+    let (mut legs, now) = (Legs::default(), clock::now());
+    let here: NodeId = "fra-1".parse().unwrap();
+    let own = |legs: &mut Legs, now, client| {
+        legs.handle_own(now, group(1), client, Micros::from_ms(9));
+    };
+    own(&mut legs, now, 1);
+    assert_eq!(legs.take_fresh(now, 9), [], "one client is no group");
+    (2..=3).for_each(|client| own(&mut legs, now, client));
+    assert_eq!(legs.take_fresh(now, 9), [], "not again within a minute");
+    let later = now + told::AGAIN;
+    own(&mut legs, later, 1);
+    let news = legs.take_fresh(later, 9);
+    let ways: Vec<Way> = news.iter().flat_map(|it| it.ways(here)).collect();
+    assert_eq!(ways, [way(1, Target::Node(here), 9)]);
+    assert_eq!(legs.take_fresh(later, 9), []);
+}
+
+#[test]
+fn what_peers_tell_is_bounded() {
+    let (mut legs, now) = (Legs::default(), clock::now());
+    let by: NodeId = "a".parse().unwrap();
+    for at in 0..1000 {
+        let to = Target::Orchestrator(OrchestratorId(at));
+        legs.handle_told(now, by, &way(1, to, 9), Micros::ZERO);
+    }
+    assert_eq!(legs.learned(now, group(1)).told.len(), told::TOLD_MAX);
+    for at in 0..2 * told::FRESH_MAX as u32 {
+        legs.handle_own(now, group(at), 1, Micros::from_ms(9));
+    }
+    assert_eq!(legs.fresh.len(), told::FRESH_MAX);
+    assert_eq!(legs.take_fresh(now, 7), []);
+    assert_eq!(legs.fresh.len(), told::FRESH_MAX - 7);
+    for at in 0..20_000 {
+        let to = |n| Target::Orchestrator(OrchestratorId(n));
+        (0..told::TOLD_MAX as u64).for_each(|n| {
+            legs.handle_told(now, by, &way(at, to(n), 9), Micros::ZERO);
+        });
+    }
+    assert!(legs.len() * told::TOLD_MAX <= WAYS_MAX + told::TOLD_MAX, "{}", legs.len());
+}
+
 proptest! {
     #[test]
     fn two_liars_among_five_change_nothing_much(lies in proptest::array::uniform2(1_u64..9_000)) {

@@ -285,7 +285,7 @@ impl Mesh {
             return;
         }
         let heard = self.claims.hear(now, node, load);
-        self.pass_on(&heard);
+        self.tell_claimed(&heard);
     }
 
     /// Takes what waits for places at a peer.
@@ -295,11 +295,11 @@ impl Mesh {
         }
         if self.params.share_load {
             let heard = self.claims.hear_want(now, node, want);
-            self.pass_on(&heard);
+            self.tell_claimed(&heard);
         }
     }
 
-    fn pass_on(&mut self, heard: &[OrchestratorId]) {
+    fn tell_claimed(&mut self, heard: &[OrchestratorId]) {
         let region = |node| self.peers.get(&node)?.region;
         let claimed = heard.iter().filter_map(|it| self.claims.claimed(*it, region));
         let claimed: Vec<Claimed> = claimed.collect();

@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::About;
 use super::Fault;
 use super::Greeting;
 use super::LinkId;
@@ -26,12 +28,14 @@ pub enum Standing {
 }
 
 /// One peer, as it is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerRow {
     /// The peer.
     pub node: NodeId,
     /// The region its last greeting named; `None` before the first.
     pub region: Option<RegionId>,
+    /// What it last said of itself; `None` before it did.
+    pub about: Option<Arc<About>>,
     /// The boot epoch its link greeted with; `None` without a link.
     pub epoch: Option<u64>,
     /// How this node stands with it.
@@ -110,6 +114,7 @@ pub(super) struct Peer {
     /// Whether the configuration names it; it is never forgotten then.
     pub(super) seed: bool,
     pub(super) region: Option<RegionId>,
+    pub(super) about: Option<Arc<About>>,
     pub(super) heard_at: Option<Instant>,
     pub(super) counts: Counts,
     pub(super) fault: Option<Fault>,
@@ -152,6 +157,7 @@ impl Peer {
         Self {
             seed,
             region: None,
+            about: None,
             heard_at: None,
             counts: Counts::default(),
             fault: None,
@@ -180,6 +186,7 @@ impl Peer {
         PeerRow {
             node,
             region: self.region,
+            about: self.about.clone(),
             epoch: up.map(|it| it.epoch),
             standing: match self.state {
                 State::Down => Standing::Down,

@@ -1,3 +1,4 @@
+mod command;
 mod push;
 
 use super::*;
@@ -24,6 +25,8 @@ fn params() -> Params {
         quarantine: ms(60_000),
         news_interval: ms(100),
         share_load: true,
+        about: About::default(),
+        operator: Operator::default(),
         limits: limits::Params {
             frames_per_second: 100,
             bytes_per_second: 4_000_000,
@@ -247,7 +250,7 @@ fn check_fault(messages: impl IntoIterator<Item = Message>, fault: Fault) {
     let duration = ms(60_000);
     let expected = Output::Quarantine { peer: node("b"), fault, duration };
     assert!(caused.contains(&expected), "{fault}: {caused:?}");
-    let row = *mesh.peers().row(node("b")).unwrap();
+    let row = mesh.peers().row(node("b")).unwrap().clone();
     assert_eq!((row.standing, row.counts.n_quarantines), (Standing::Quarantined, 1));
     assert!(!mesh.admits(now, node("b")));
     mesh.handle_link_up(now, LinkId(2), &greeting("b"));
@@ -280,7 +283,7 @@ fn a_peer_that_floods_with_datagrams_is_put_aside() {
         for _ in 0..n {
             mesh.handle_datagram(now, node("b"), LinkId(1), &Bytes::from(vec![0; size]));
         }
-        let row = *mesh.peers().row(node("b")).unwrap();
+        let row = mesh.peers().row(node("b")).unwrap().clone();
         assert_eq!((row.standing, row.fault), (Standing::Quarantined, Some(fault)));
         assert!(row.counts.n_dropped >= n - 4);
     }
@@ -305,7 +308,7 @@ fn a_node_nobody_configured_is_admitted_while_there_is_room() {
     assert!(mesh.admits(now, node("x")) && !mesh.admits(now, node("a")));
     mesh.handle_link_up(now, LinkId(1), &greeting("x"));
     assert_eq!(outputs(&mut mesh), [Output::PeerUp(node("x"))]);
-    let row = *mesh.peers().row(node("x")).unwrap();
+    let row = mesh.peers().row(node("x")).unwrap().clone();
     assert_eq!((row.standing, row.seed, row.membership), (Standing::Up, false, None));
     assert!(!mesh.admits(now, node("y")) && mesh.admits(now, node("b")));
     mesh.handle_link_up(now, LinkId(2), &greeting("y"));
@@ -339,7 +342,7 @@ fn a_member_is_learned_through_a_seed_and_may_make_room_when_it_is_gone() {
     a.handle_link_up(now, LinkId(1), &greeting("x"));
     x.handle_link_up(now, LinkId(1), &greeting("a"));
     converse(now, &mut a, &mut x);
-    let row = *a.peers().row(node("x")).unwrap();
+    let row = a.peers().row(node("x")).unwrap().clone();
     assert_eq!((row.membership, row.at), (Some(Membership::Alive), Some(at)));
     // A newcomer that knows only a hears of x from it.
     let mut z = Mesh::new(now, params, greeting("z"), None, 7);
@@ -374,7 +377,7 @@ fn a_datagram_under_anothers_name_is_dropped_and_counted() {
     a.handle_datagram(now, node("b"), LinkId(1), &said);
     a.handle_datagram(now, node("b"), LinkId(2), &said);
     a.handle_datagram(now, node("c"), LinkId(1), &said);
-    let row = *a.peers().row(node("b")).unwrap();
+    let row = a.peers().row(node("b")).unwrap().clone();
     assert_eq!((row.counts.n_forged, row.standing), (1, Standing::Up));
     assert!(a.peers().row(node("x")).is_none());
 }

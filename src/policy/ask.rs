@@ -51,6 +51,26 @@ pub struct Rules {
     pub only: Option<BTreeSet<OrchestratorId>>,
     /// None of these.
     pub never: BTreeSet<OrchestratorId>,
+    /// What the operator's orders leave out; `None` where nothing is ordered.
+    pub shut: Option<Box<Shut>>,
+}
+
+/// What orders leave out for one client. Regions are bits by their number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shut {
+    /// Regions whose orchestrators get nothing new,
+    pub drained: u128,
+    /// and single orchestrators.
+    pub orchestrators: BTreeSet<OrchestratorId>,
+    /// Regions that are turned down so far that this client is not among those they get.
+    pub dialed: u128,
+}
+
+impl Shut {
+    /// The bit of a region.
+    pub fn bit(region: u8) -> u128 {
+        1_u128.checked_shl(region.into()).unwrap_or(0)
+    }
 }
 
 /// One request, as `choose` sees it.

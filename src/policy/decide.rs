@@ -36,6 +36,12 @@ pub fn terms_of(candidates: &[Inputs]) -> Vec<Terms> {
     candidates.iter().enumerate().map(|(at, it)| it.terms(alternatives.of(at))).collect()
 }
 
+/// Returns the least cost of any of `candidates`; `None` only when there are none.
+pub(crate) fn least(candidates: &[Inputs]) -> Option<Micros> {
+    let loads: Vec<u64> = candidates.iter().map(Inputs::load_milli).collect();
+    costs(candidates, &loads).into_iter().min()
+}
+
 /// Returns the total of each candidate's [`terms_of`], without the parts in between.
 fn costs(candidates: &[Inputs], loads: &[u64]) -> Vec<Micros> {
     let under = candidates.iter().zip(loads);

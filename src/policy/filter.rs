@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::policy::ask::{Ask, PathKind};
+use crate::policy::ask::{Ask, PathKind, Shut};
 use crate::view::outcome::HeldBack;
 use crate::view::row::{Offer, Row, Standing};
 
@@ -28,6 +28,8 @@ pub enum Exclusion {
     SpillRamp,
     /// It takes nothing new.
     Draining,
+    /// Its region is turned down, and this client is not among those it gets.
+    Dialed,
     /// Work is given to it the other way (persistent or single-shot).
     Mode,
     /// Its runner answers at another origin than its own; nothing is relayed there.
@@ -119,6 +121,15 @@ fn wanted(offer: &Offer, ask: &Ask<'_>) -> Option<Exclusion> {
 #[inline]
 fn allowed(row: &Row, offer: &Offer, ask: &Ask<'_>) -> Option<Exclusion> {
     let rules = ask.rules;
+    if let Some(shut) = &rules.shut {
+        let bit = Shut::bit(row.region);
+        if shut.drained & bit != 0 || shut.orchestrators.contains(&row.id) {
+            return Some(Exclusion::Draining);
+        }
+        if shut.dialed & bit != 0 {
+            return Some(Exclusion::Dialed);
+        }
+    }
     if rules.never.contains(&row.id) {
         return Some(Exclusion::Denied);
     }

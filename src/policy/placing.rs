@@ -28,6 +28,13 @@ pub fn placed(place: Place, anchors: &[Anchor], regions: &[Point]) -> Place {
     }
 }
 
+/// Tells whether `anchors` show that a client is not at `place`: they move it, or one of them
+/// is faster than light from there.
+pub fn disproves(place: &Place, anchors: &[Anchor], regions: &[Point]) -> bool {
+    let too_fast = |(at, rtt): &Anchor| *rtt + SLACK < fibre_floor(place.point.distance_m(at));
+    anchors.iter().any(too_fast) || placed(*place, anchors, regions) != *place
+}
+
 /// Returns how badly `point` explains `anchors`: the mean over them of by how many times the
 /// round trip is off, in 1/1024 binary orders; beyond all where one is faster than light.
 fn misfit(point: &Point, anchors: &[Anchor]) -> i64 {
@@ -90,6 +97,17 @@ mod tests {
             let place = at(points[0]);
             assert_eq!(placed(place, &seen_from(&points[0], times), &points), place, "{times}");
         }
+    }
+
+    #[test]
+    fn one_round_trip_disproves_a_place_by_being_faster_than_light() {
+        let points = points();
+        let near = [(points[0], Micros::from_ms(12))];
+        assert!(disproves(&at(points[2]), &near, &points));
+        assert!(!disproves(&at(points[0]), &near, &points));
+        let three = &seen_from(&points[0], 1)[1..4];
+        assert!(disproves(&at(points[4]), three, &points), "moved");
+        assert!(!disproves(&at(points[0]), three, &points));
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub struct Row {
     pub version: Arc<str>,
     /// The round trip from this node.
     pub link: Link,
+    /// The round trips peers told of, each peer once; as many as tell of it.
+    pub told: Arc<[(NodeId, Micros)]>,
     /// How its measured round trips compare with what distance lets one expect, over all
     /// nodes that measured it: the binary logarithm, in 1/1024 steps; 0 is as expected.
     pub reach: i16,

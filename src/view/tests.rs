@@ -61,6 +61,7 @@ pub(crate) fn row(atlas: &Atlas, number: u32, region: u8, capabilities: &[Capabi
             by: None,
             via: None,
         },
+        told: Arc::default(),
         reach: 0,
         outcomes: Outcomes { failures_milli: 0, successes_milli: 0, at: now, told_by: None },
         standing: Standing::Ready,

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::v1::{LoadRowV1, RecordV1, WantRowV1};
+use super::v1::{GroupV1, LoadRowV1, PlaceV1, RecordV1, WantRowV1, WayV1};
 use super::*;
 
 fn hello() -> Message {
@@ -48,6 +48,10 @@ fn delta(records: Vec<RecordV1>) -> Message {
     Message::Delta(DeltaV1 { epoch: 7, first_version: 41, records })
 }
 
+fn way(group: GroupV1, to: PlaceV1, rtt_us: u32) -> WayV1 {
+    WayV1 { group, to, rtt_us }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|it| format!("{it:02x}")).collect()
 }
@@ -91,6 +95,22 @@ fn version_1_keeps_its_bytes() {
     let row = |orchestrator, in_flight| LoadRowV1 { orchestrator, in_flight };
     let load = LoadV1 { age_ms: 25, rows: vec![row(0x0123_4567_89ab_cdef, 3), row(9, 300)] };
     check_golden(Message::Load(load), "00000014000c00011902fdefcdab89674523010309fb2c01");
+    let v4 = way(GroupV1::V4([192, 0, 2]), PlaceV1::Node("sin-1".to_owned()), 12_500);
+    let v6 = way(GroupV1::V6([0x20, 1, 0xd, 0xb8, 0, 7]), PlaceV1::Orchestrator(300), 9);
+    check_golden(
+        Message::Ways(WaysV1 { rows: vec![v4, v6] }),
+        "0000001f000d00010200c00002000573696e2d31fbd4300120010db8000701fb2c0109",
+    );
+    let url = Some("https://fra.example".to_owned());
+    let about = AboutV1 { url, version: "0.1.0".to_owned() };
+    check_golden(
+        Message::About(about),
+        "0000001f000e0001011368747470733a2f2f6672612e6578616d706c6505302e312e30",
+    );
+    let command = CommandV1 { signed: vec![1, 2, 255] };
+    check_golden(Message::Command(command), "00000008000a0001030102ff");
+    let unsaid = AboutV1 { url: None, version: String::new() };
+    check_golden(Message::About(unsaid), "00000006000e00010000");
     let row = |orchestrator, waiting| WantRowV1 { orchestrator, waiting, places: 10 };
     let want = WantV1 { rows: vec![row(0x0123_4567_89ab_cdef, 4), row(9, 512)] };
     check_golden(Message::Want(want), "00000015000f000102fdefcdab8967452301040a09fb00020a");
@@ -108,6 +128,18 @@ fn the_largest_delta_decodes_and_one_record_more_is_refused() {
     assert_eq!(decode(kind::DELTA, &body), refused);
     let records = vec![record(0); MAX_RECORDS + 1];
     assert_eq!(encode(&delta(records)).map(drop), Err(WireError::TooManyRecords(MAX_RECORDS + 1)));
+}
+
+#[test]
+fn no_more_ways_than_fit_are_sent_or_taken() {
+    let longest = || way(GroupV1::V6([9; 6]), PlaceV1::Node("n".repeat(64)), u32::MAX);
+    let most = Message::Ways(WaysV1 { rows: vec![longest(); MAX_WAYS] });
+    assert_eq!(read(&encode(&most).unwrap()).unwrap().unwrap().message, most);
+    let more = WaysV1 { rows: vec![longest(); MAX_WAYS + 1] };
+    let body = bytes_of(&more).unwrap();
+    assert_eq!(decode(kind::WAYS, &body), Err(WireError::TooManyWays(MAX_WAYS + 1)));
+    let refused = encode(&Message::Ways(more)).map(drop);
+    assert_eq!(refused, Err(WireError::TooManyWays(MAX_WAYS + 1)));
 }
 
 #[test]

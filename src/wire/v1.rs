@@ -148,6 +148,59 @@ pub struct WantRowV1 {
     pub places: u32,
 }
 
+/// The body of a Ways: round trips between groups of clients and places, as the sender measured
+/// them or as clients told it, each agreed on by at least three clients of the group.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct WaysV1 {
+    /// At most [`super::MAX_WAYS`] rows.
+    pub rows: Vec<WayV1>,
+}
+
+/// The way between one group of clients and one place.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct WayV1 {
+    /// The group.
+    pub group: GroupV1,
+    /// The place.
+    pub to: PlaceV1,
+    /// The median round trip, in microseconds.
+    pub rtt_us: u32,
+}
+
+/// A group of clients: the leading bytes of their addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum GroupV1 {
+    /// A /24 of IPv4.
+    V4([u8; 3]),
+    /// A /48 of IPv6.
+    V6([u8; 6]),
+}
+
+/// The far end of a way.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum PlaceV1 {
+    /// A node, by name.
+    Node(String),
+    /// An orchestrator, by id.
+    Orchestrator(u64),
+}
+
+/// The body of a Command: one of the operator's, under the operator's signature.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct CommandV1 {
+    /// As it was signed.
+    pub signed: Vec<u8>,
+}
+
+/// The body of an About: what the sender says of itself to those who send it clients.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct AboutV1 {
+    /// How clients reach it, without a trailing slash; none where it does not know.
+    pub url: Option<String>,
+    /// The version of its software.
+    pub version: String,
+}
+
 /// One life of a member of the mesh, in a datagram of membership.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct MemberIdV1 {

@@ -96,6 +96,7 @@ fn row(atlas: &Atlas, now: Instant, number: usize, draws: &mut Draws) -> Row {
         country: Country::parse(["DE", "US", "JP", "BR"][region % 4]),
         version: "".into(),
         link: Link { rtt, evidence: Evidence::Own, at: Some(now), by: None, via: None },
+        told: Arc::default(),
         reach: draws.below(600) as i16 - 300,
         outcomes: outcomes(now, draws),
         standing: Standing::Ready,

@@ -186,3 +186,26 @@ async fn no_actors_death_costs_a_request() {
     assert_eq!(node.get("/discovery").await.status, StatusCode::OK);
     node.post(&format!("{}/stop", long.control), "").await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loop_that_ends_is_noticed_and_requests_go_on_by_what_it_last_knew() {
+    let orchs = [Orch::start(params()).await];
+    let node = Setup::new("chaos-loop").start(&orchs).await;
+    let stalled = async |name: &str| {
+        let loops = node.admin_json("/v1/node").await["loops"].clone();
+        assert!(loops[name]["silent_ms"].is_u64(), "{loops}");
+        loops[name]["stalled"] == true
+    };
+    for name in ["directory", "sessions", "memory", "ways"] {
+        assert!(!stalled(name).await, "{name}");
+    }
+    node.app.root().stop(None);
+    let begin = portolan::clock::now();
+    while !(stalled("directory").await && stalled("sessions").await) {
+        assert!(begin.elapsed() < Duration::from_secs(20), "nobody noticed");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(node.call("hello").await.status, StatusCode::OK);
+    let metrics = node.admin(Method::GET, "/metrics").await;
+    assert!(metrics.text().contains("portolan_loop_stalled{loop=\"memory\"} 0"));
+}

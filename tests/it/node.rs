@@ -286,6 +286,12 @@ impl Node {
         whole(self.open_at(self.app.admin, request).await.unwrap()).await
     }
 
+    /// Gives it a command of the operator.
+    pub(crate) async fn order(&self, command: Vec<u8>) -> Answer {
+        let request = Request::post("/v1/orders").body(Bytes::from(command)).unwrap();
+        whole(self.open_at(self.app.admin, request).await.unwrap()).await
+    }
+
     pub(crate) async fn admin_json(&self, path: &str) -> Value {
         let answer = self.admin(Method::GET, path).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());

@@ -15,8 +15,20 @@ const LAYERS: &[&[&str]] = &[
     &["view"],
     &["policy"],
     // 2  protocols: codecs, then machines
-    &["ca", "forwarded", "health", "http1", "livepeer", "operator", "ticket", "trace", "wire"],
-    &["directory", "legs", "mesh", "retry", "session", "suspension"],
+    &[
+        "ca",
+        "forwarded",
+        "health",
+        "http1",
+        "livepeer",
+        "operator",
+        "orders",
+        "ticket",
+        "trace",
+        "wire",
+    ],
+    &["directory", "legs", "retry", "session", "suspension"],
+    &["mesh"],
     &["orchestrator"],
     // 3  I/O
     &["clock", "socket"],

@@ -8,6 +8,7 @@ import time
 import wan
 
 PATIENCE_S = 5.0
+RESERVE = "/apps/demo~2fecho/session"
 
 
 def asked(url):
@@ -107,6 +108,51 @@ class Caller:
     def told(self):
         return (f"{self.served} served, {len(self.errors)} errors, {self.moves} moves, "
                 f"{self.slowest * 1000:.0f} ms at most")
+
+
+class Stream:
+    """A session's server-sent events, `n` of them, one each `every_s`; read to the end by a
+    thread of the host's namespace."""
+
+    def __init__(self, host, url, n, every_s=0.1):
+        self.host, self.url, self.n, self.every_s = host, url, n, every_s
+        self.seen, self.error, self.gap = 0, None, 0.0
+        self.begun = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        assert self.begun.wait(PATIENCE_S) and not self.error, self.error or "no event came"
+        return self
+
+    def __exit__(self, *_):
+        self.thread.join(self.n * self.every_s + 10)
+
+    def run(self):
+        wan.enter(self.host.namespace)
+        try:
+            _, said = get(self.url, RESERVE, "POST", b"{}")
+            app = json.loads(said)["app_url"]
+            path = "/" + app.removeprefix("http://").partition("/")[2]
+            connection = http.client.HTTPConnection(*asked(self.url), timeout=PATIENCE_S)
+            connection.request("GET", f"{path}/events?n={self.n}&every_ms={self.every_s * 1000:.0f}")
+            answer, last = connection.getresponse(), None
+            while line := answer.readline():
+                if not line.startswith(b"data:"):
+                    continue
+                now = time.monotonic()
+                self.gap = max(self.gap, now - (last or now))
+                self.seen, last = self.seen + 1, now
+                self.begun.set()
+            connection.close()
+        except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
+            self.error = repr(error)
+        self.begun.set()
+
+    def problem(self):
+        if self.error or self.seen != self.n:
+            return f"{self.host.name}: {self.seen} of {self.n} events: {self.error or 'cut'}"
+        return None
 
 
 def admin(node, path, method="GET"):

@@ -1,5 +1,6 @@
 """What runs on the planet: the mesh's CA, nodes and orchestrators, each on a host of its own."""
 
+import itertools
 import os
 import pathlib
 import re
@@ -77,8 +78,9 @@ class Process:
 class Node:
     """One node with its host, its folder and its process."""
 
-    def __init__(self, planet, name, region, host):
+    def __init__(self, planet, name, region, host, binary):
         self.planet, self.name, self.region, self.host = planet, name, region, host
+        self.binary = binary
         self.folder = planet.folder / name
         self.folder.mkdir()
         self.url = f"http://{host.address}:8936"
@@ -107,12 +109,12 @@ class Node:
         token = re.search(r"portolan-join:\S+", said)[0]
         At(self.host)(
             subprocess.run,
-            [self.planet.binary, "node", "enroll", "--ca", self.planet.ca_at, "--ca-fp",
+            [self.binary, "node", "enroll", "--ca", self.planet.ca_at, "--ca-fp",
              self.planet.fingerprint, "--token", token, "--dir", self.folder],
             check=True, capture_output=True, timeout=30)
 
     def start(self):
-        command = [self.planet.binary, "run", "--config", self.folder / "node.toml"]
+        command = [self.binary, "run", "--config", self.folder / "node.toml"]
         self.running = self.planet.run(self.host, self.name, command, self.folder)
 
     def is_ready(self):
@@ -121,6 +123,9 @@ class Node:
 
     def peers(self):
         return admin(self, "/v1/peers")[1]["peers"]
+
+    def orders(self):
+        return admin(self, "/v1/orders")[1]
 
     def peers_up(self):
         return sum(it["standing"] == "up" for it in self.peers())
@@ -139,10 +144,12 @@ class Orchestrator:
 
 
 class Planet:
-    """Regions with a node, orchestrators and a client each, and the CA in the first of them."""
+    """Regions with a node, orchestrators and a client each, and the CA in the first of them.
+    Every second node is of the `other` binary, if there is one: an older or newer version."""
 
-    def __init__(self, binary, folder, regions, per_region=2, loss=0.0):
+    def __init__(self, binary, folder, regions, per_region=2, loss=0.0, other=None):
         self.binary, self.folder = pathlib.Path(binary).resolve(), pathlib.Path(folder)
+        self.other = pathlib.Path(other).resolve() if other else self.binary
         self.regions, self.per_region, self.started = regions, per_region, []
         hosts, number = [], 0
 
@@ -169,7 +176,9 @@ class Planet:
         self.run(self.ca_host, "ca", [self.binary, "ca", "--dir", self.folder / "ca", "serve",
                                       "--listen", f"0.0.0.0:{self.ca_at.split(':')[1]}"], self.folder)
         self.orchestrators = [Orchestrator(self, it.region, it) for it in self.orch_hosts]
-        self.nodes = [Node(self, it.name, region, it) for region, it in self.node_hosts.items()]
+        binaries = itertools.cycle([self.binary, self.other])
+        self.nodes = [Node(self, it.name, region, it, binary)
+                      for (region, it), binary in zip(self.node_hosts.items(), binaries)]
         for number, node in enumerate(self.nodes):
             # All but the first know the first alone, and learn of the rest.
             node.write(self.nodes[:1] if number else [], self.orchestrators)
@@ -194,6 +203,15 @@ class Planet:
                               capture_output=True, text=True, timeout=30)
         if done.returncode != 0:
             raise AssertionError(f"portolan ca {' '.join(command)}: {done.stderr}")
+        return done.stdout
+
+    def order(self, node, *command):
+        """Gives a command of the operator at a node; returns what that says, as JSON."""
+        done = At(node.host)(
+            subprocess.run, [self.binary, *command, "--json", "--key", self.folder / "ca/operator.key"],
+            capture_output=True, text=True, timeout=30)
+        if done.returncode != 0:
+            raise AssertionError(f"portolan {' '.join(command)}: {done.stderr}")
         return done.stdout
 
     def entries(self, region):

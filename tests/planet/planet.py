@@ -20,6 +20,7 @@ def main():
     parser.add_argument("binary", type=pathlib.Path, help="portolan")
     names = [it.__name__ for it in scenarios.ALL]
     parser.add_argument("--only", choices=names, action="append", help="one scenario")
+    parser.add_argument("--other", type=pathlib.Path, help="every second node's binary")
     parser.add_argument("--keep", help="a folder for logs, kept")
     args = parser.parse_args()
     if why := wan.possible():
@@ -31,7 +32,7 @@ def main():
         if args.keep:
             folder = args.keep
             os.makedirs(folder, exist_ok=True)
-        with Planet(args.binary, folder, ["FRA", "NYC", "SIN"]) as planet:
+        with Planet(args.binary, folder, ["FRA", "NYC", "SIN"], other=args.other) as planet:
             for scenario in scenarios.ALL:
                 if args.only and scenario.__name__ not in args.only:
                     continue

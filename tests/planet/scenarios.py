@@ -1,12 +1,16 @@
 """What is done to the planet, and what its clients must not notice."""
 
+import contextlib
+import json
 import signal
 import time
 
-from clients import At, Caller, get
+from clients import At, Caller, Stream, get
 from machines import until
 
 CALL = "/apps/demo~2fonce/app"
+#: What a node says when other files are in use.
+IN_USE = "the node's files are in use"
 
 
 class Watching:
@@ -122,19 +126,74 @@ def restarted(planet, tally):
 
 
 def handed_over(planet, tally):
-    """A node hands everything over to a new process of its binary, under load."""
+    """A node hands everything over to a new process of its binary, under load and with open
+    streams, which end as they would have."""
     node = planet.nodes[0]
-    with Watching(planet) as watching:
+    streams = [Stream(host, node.url, 80) for host in planet.clients.values()]
+    with Watching(planet) as watching, contextlib.ExitStack() as open_streams:
+        for it in streams:
+            open_streams.enter_context(it)
         node.running.signal(signal.SIGUSR2)
         _, took = until("the old process is gone", lambda: node.running.process.poll() is not None, 60)
         until("the new one is ready", node.is_ready)
         _, linked = until("the mesh is whole", all_up(planet))
     tally.check("handed over: clients notice nothing", watching.problem())
+    tally.check("handed over: no stream is cut",
+                next((it.problem() for it in streams if it.problem()), None))
     moved = sum(it.moves for it in watching.callers if it.host.region == node.region)
     tally.check("handed over: nobody had to go elsewhere",
                 None if moved <= 1 else f"{moved} times somebody did")
     print(f"  handed over: the old process ended after {took:.1f} s, linked {linked:.1f} s later; "
-          f"{watching.told()}", flush=True)
+          f"{watching.told()}; {len(streams)} streams of 80 events whole, "
+          f"{max(it.gap for it in streams) * 1000:.0f} ms between two at most", flush=True)
+
+
+def renewed(planet, tally):
+    """Every node gets another certificate under load, with a stream open; links stay."""
+    with Watching(planet) as watching, Stream(
+            next(iter(planet.clients.values())), planet.nodes[0].url, 80) as stream:
+        for node in planet.nodes:
+            n_before = node.log().count(IN_USE)
+            node.enrol()
+            until(f"{node.name} uses its next certificate",
+                  lambda node=node, n=n_before: node.log().count(IN_USE) > n)
+            tally.check(f"renewed: {node.name} keeps its links",
+                        None if all_up(planet)() else "a link is down")
+    tally.check("renewed: clients notice nothing", watching.problem() or stream.problem())
+    print(f"  renewed: {watching.told()}", flush=True)
+
+
+def ordered(planet, tally):
+    """What the operator orders at one node holds at all of them within a second, and clients of
+    a drained node go on elsewhere; one command puts what was before in force again."""
+    last, slowest = planet.nodes[-1], 0.0
+
+    def order(*command):
+        nonlocal slowest
+        said = json.loads(planet.order(planet.nodes[0], *command))
+        _, took = until("all nodes obey", lambda: all(
+            it.orders()["number"] == said["number"] for it in planet.nodes), 10)
+        slowest = max(slowest, took)
+        return said["orders"]
+
+    with Watching(planet) as watching:
+        order("dial", last.region, "0")
+        drained = order("drain", "node", last.name, "--within", "5")
+        time.sleep(1.0)
+        said = At(planet.clients[last.region])(get, planet.nodes[0].url, "/v1/resolve")[1]
+        said = json.loads(said)
+        named = [it["node"] for it in [said["primary"], *said["fallbacks"]]]
+        back = order("orders", "--roll-back")
+        order("dial", last.region, "100")
+    tally.check("ordered: clients go on", watching.problem())
+    tally.check("ordered: everywhere within a second",
+                None if slowest < 1.0 else f"only after {slowest:.2f} s")
+    tally.check("ordered: nobody is sent to a drained node",
+                None if last.name not in named else f"{named}")
+    tally.check("ordered: rolled back",
+                None if drained["drains"] and not back["drains"] else f"{drained} then {back}")
+    print(f"  ordered: everywhere after {slowest * 1000:.0f} ms at most; {watching.told()}",
+          flush=True)
 
 
 def rotated(planet, tally):
@@ -172,4 +231,4 @@ def probed(planet, tally):
                 None if b'"evidence":"own"' in said else f"it says {said[:300]}")
 
 
-ALL = [meet, killed, frozen, parted, restarted, handed_over, rotated, probed]
+ALL = [meet, killed, frozen, parted, restarted, handed_over, renewed, ordered, rotated, probed]

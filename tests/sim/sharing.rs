@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use portolan::health;
 use portolan::id::{NodeId, OrchestratorId};
-use portolan::mesh::{Greeting, LinkId, Mesh, Output, Params, limits};
+use portolan::mesh::{About, Greeting, LinkId, Mesh, Operator, Output, Params, limits};
 use portolan::unit::Micros;
 use portolan::view::CapabilityId;
 use portolan::view::board::{Board, Manners, turn_of};
@@ -305,6 +305,8 @@ impl Run {
                 Output::Learned { .. }
                 | Output::Forgotten(_)
                 | Output::Changed(_)
+                | Output::Ways { .. }
+                | Output::Ordered(_)
                 | Output::PeerUp(_)
                 | Output::PeerDown { .. } => {}
             }
@@ -333,6 +335,8 @@ fn params(share_load: bool) -> Params {
         quarantine: ms(60_000),
         news_interval: ms(100),
         share_load,
+        about: About::default(),
+        operator: Operator::default(),
         limits: limits::Params {
             frames_per_second: 200,
             bytes_per_second: 4_000_000,

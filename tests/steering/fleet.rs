@@ -109,6 +109,7 @@ impl Mesh {
             country: None,
             version: "".into(),
             link,
+            told: Arc::default(),
             reach,
             outcomes: Outcomes { failures_milli, successes_milli, at: self.now, told_by: None },
             standing: Standing::Ready,

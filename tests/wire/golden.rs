@@ -2,8 +2,9 @@
 
 use portolan::wire::datagram;
 use portolan::wire::v1::{
-    AddressV1, AskV1, DeltaV1, DigestV1, GoodbyeV1, GossipV1, HelloAckV1, HelloV1, LoadRowV1,
-    LoadV1, MemberIdV1, MemberV1, PingV1, PongV1, PullV1, RecordV1, StateV1, WantRowV1, WantV1,
+    AboutV1, AddressV1, AskV1, CommandV1, DeltaV1, DigestV1, GoodbyeV1, GossipV1, GroupV1,
+    HelloAckV1, HelloV1, LoadRowV1, LoadV1, MemberIdV1, MemberV1, PingV1, PlaceV1, PongV1, PullV1,
+    RecordV1, StateV1, WantRowV1, WantV1, WayV1, WaysV1,
 };
 use portolan::wire::{Message, encode};
 
@@ -22,6 +23,7 @@ pub(super) fn frames() -> Vec<(&'static str, Vec<u8>)> {
         service_us: None,
         capacity_milli: Some(8_000),
     };
+    let way = |group, to| WayV1 { group, to, rtt_us: 12_500 };
     let row = |orchestrator| LoadRowV1 { orchestrator, in_flight: 300 };
     let waits = |orchestrator| WantRowV1 { orchestrator, waiting: 512, places: 10 };
     let messages = [
@@ -53,8 +55,25 @@ pub(super) fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ("draining", Message::Draining),
         ("goodbye", Message::Goodbye(GoodbyeV1 { reason: 0 })),
         ("digest", Message::Digest(DigestV1 { epoch: 7, n_records: 300, sum: u64::MAX })),
+        ("command", Message::Command(CommandV1 { signed: vec![7; 300] })),
         ("pull", Message::Pull(PullV1 { epoch: 7 })),
         ("load", Message::Load(LoadV1 { age_ms: 25, rows: vec![row(u64::MAX), row(9)] })),
+        (
+            "ways",
+            Message::Ways(WaysV1 {
+                rows: vec![
+                    way(GroupV1::V4([192, 0, 2]), PlaceV1::Node("sin-1".to_owned())),
+                    way(GroupV1::V6([1, 2, 3, 4, 5, 6]), PlaceV1::Orchestrator(u64::MAX)),
+                ],
+            }),
+        ),
+        (
+            "about",
+            Message::About(AboutV1 {
+                url: Some("https://fra.example".to_owned()),
+                version: "0.1.0".to_owned(),
+            }),
+        ),
         ("want", Message::Want(WantV1 { rows: vec![waits(u64::MAX), waits(9)] })),
     ];
     let sound = |(name, message)| (name, encode(&message).unwrap().to_vec());

@@ -15,7 +15,7 @@ mod golden;
 
 use portolan::clock;
 use portolan::wire::{
-    FrameReader, MAX_DELTA_FRAME, MAX_LOADS, MAX_RECORDS, Message, datagram, encode,
+    FrameReader, MAX_DELTA_FRAME, MAX_LOADS, MAX_RECORDS, MAX_WAYS, Message, datagram, encode,
 };
 
 use golden::{datagrams, frames};
@@ -103,7 +103,7 @@ fn read_frames(draws: &mut Draws, bytes: &[u8]) -> usize {
         while let Ok(Some(frame)) = reader.poll() {
             n_read += 1;
             assert!(frame.size <= 4 + MAX_DELTA_FRAME, "no frame is longer than its limit");
-            assert!(frame.message.n_rows() <= MAX_RECORDS.max(MAX_LOADS));
+            assert!(frame.message.n_rows() <= MAX_RECORDS.max(MAX_LOADS).max(MAX_WAYS));
             if !matches!(frame.message, Message::Unknown { .. }) {
                 again(&frame.message);
             }

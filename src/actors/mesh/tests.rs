@@ -6,9 +6,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
+use crate::clock::pulse::Pulses;
 use crate::health;
+use crate::mesh::About;
 use crate::mesh::Fault;
 use crate::mesh::Membership;
+use crate::mesh::Operator;
 use crate::mesh::PeerRow;
 use crate::mesh::Standing;
 use crate::mesh::limits;
@@ -46,6 +49,8 @@ fn params() -> Params {
         quarantine: ms(60_000),
         news_interval: ms(20),
         share_load: true,
+        about: About::default(),
+        operator: Operator::default(),
         limits: limits::Params {
             frames_per_second: 200,
             bytes_per_second: 4_000_000,
@@ -96,6 +101,10 @@ async fn start(
         peers: Arc::clone(&peers),
         board: Arc::default(),
         news: told,
+        ways: mpsc::channel(4).0,
+        pulse: Pulses::default().of(clock::now(), "mesh", SILENT_MAX),
+        orders: Arc::default(),
+        ordered: Arc::default(),
     };
     let (actor, task) = Actor::spawn(None, MeshActor, args).await.unwrap();
     Node { actor, task, endpoint, epochs, peers, news }
@@ -205,7 +214,7 @@ async fn a_peer_that_sends_garbage_is_put_aside_and_the_others_go_on() {
     rogue.write(&[0; 64]).await;
     timeout(LONG, rogue.closed()).await.unwrap();
     nodes[0].until("c", |it| it.standing == Standing::Quarantined).await;
-    let row = *nodes[0].peers.load().row(node("c")).unwrap();
+    let row = nodes[0].peers.load().row(node("c")).unwrap().clone();
     assert_eq!(row.fault, Some(Fault::Garbage(WireError::TooShort(0))));
 
     // It is not let in again, and nobody else noticed.

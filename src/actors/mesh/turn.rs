@@ -54,6 +54,13 @@ impl State {
                         self.args.board.claim(it.at, turn, it.orchestrator, &it.peers);
                     }
                 }
+                Output::Ordered(in_force) => {
+                    tracing::info!(number = in_force.number, "other orders are in force");
+                    self.args.orders.store(in_force);
+                    self.args.ordered.notify_one();
+                }
+                // What finds no room is told again in a minute.
+                Output::Ways { peer, ways } => drop(self.args.ways.try_send((peer, ways))),
                 Output::PeerUp(node) => {
                     turned = true;
                     tracing::info!(%node, "peer up");

@@ -148,6 +148,16 @@ pub(super) fn peer(node: &str, standing: &str, fault: Option<&str>) -> Finding {
     }
 }
 
+/// Judges whether the loops of a node that runs go on.
+pub(super) fn loops(is_up: bool, stalled: &[String]) -> Option<Finding> {
+    let remedy = "requests go on by what was last known; portolan handover starts a new process";
+    match stalled {
+        _ if !is_up => None,
+        [] => Some(Finding::well("loops", "all of them go on".to_owned())),
+        names => Some(Finding::bad("loops", format!("stalled: {}", names.join(", ")), remedy)),
+    }
+}
+
 /// Judges an orchestrator by the round trip of a check, or by why it failed.
 pub(super) fn orchestrator(uri: &str, checked: Result<Option<f64>, String>) -> Finding {
     match checked {
@@ -263,6 +273,13 @@ mod tests {
         check(&orchestrator("https://o:1", Ok(Some(4.0))), Level::Well, "4 ms");
         check(&orchestrator("https://o:1", Ok(None)), Level::Well, "answers");
         check(&orchestrator("https://o:1", Err("refused".into())), Level::Bad, "refused");
+    }
+
+    #[test]
+    fn loops_of_a_node_that_runs_go_on_or_not() {
+        assert_eq!(loops(false, &[]), None);
+        check(&loops(true, &[]).unwrap(), Level::Well, "go on");
+        check(&loops(true, &["mesh".to_owned()]).unwrap(), Level::Bad, "mesh");
     }
 
     #[test]

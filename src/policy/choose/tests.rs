@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::geo::{Confidence, Place, Point};
-use crate::policy::ask::{Caller, Observed, Rules, Running};
+use crate::policy::ask::{Caller, Observed, Rules, Running, Shut};
 use crate::unit::Country;
 use crate::view::row::Standing;
 use crate::view::tests::atlas;
@@ -114,6 +114,13 @@ fn every_reason_to_be_out_is_told() {
         offers[0].price_wei = Some(11);
         row.offers = offers.into();
     };
+    let shut = |shut| Rules { shut: Some(Box::new(shut)), ..rules.clone() };
+    let drained = Shut { drained: Shut::bit(0), ..Shut::default() };
+    check(|_row| {}, shut(drained), Exclusion::Draining);
+    let one = Shut { orchestrators: [id].into(), ..Shut::default() };
+    check(|_row| {}, shut(one), Exclusion::Draining);
+    let dialed = Shut { dialed: Shut::bit(0), ..Shut::default() };
+    check(|_row| {}, shut(dialed), Exclusion::Dialed);
     check(dear, Rules { price_max_wei: Some(10), ..rules }, Exclusion::PriceCeiling);
 }
 

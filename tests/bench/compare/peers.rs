@@ -11,10 +11,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use portolan::actors::mesh::{Args, MeshActor, Msg};
 use portolan::ca::Revoked;
+use portolan::clock;
+use portolan::clock::pulse::Pulses;
 use portolan::health;
 use portolan::health::Observation;
 use portolan::id::{NodeId, OrchestratorId};
-use portolan::mesh::{Greeting, Params, Peers, Standing, backoff, limits};
+use portolan::mesh::{About, Greeting, Operator, Params, Peers, Standing, backoff, limits};
 use portolan::net::tls::Authority;
 use portolan::net::{self, Endpoint};
 use portolan::unit::Micros;
@@ -89,6 +91,10 @@ async fn start(
         peers: Arc::clone(&peers),
         board: Arc::default(),
         news: told,
+        ways: mpsc::channel(4).0,
+        pulse: Pulses::default().of(clock::now(), "mesh", Duration::from_secs(60)),
+        orders: Arc::default(),
+        ordered: Arc::default(),
     };
     let (actor, mut running) = Actor::spawn(None, MeshActor, args).await.unwrap();
     let mut reading = JoinSet::new();
@@ -151,6 +157,8 @@ fn params() -> Params {
         quarantine: Duration::from_secs(60),
         news_interval: Duration::from_millis(100),
         share_load: false,
+        about: About::default(),
+        operator: Operator::default(),
         limits: limits::Params {
             frames_per_second: 200,
             bytes_per_second: 4_000_000,

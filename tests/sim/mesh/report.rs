@@ -127,6 +127,8 @@ fn deliver(
                 | Output::Forgotten(_)
                 | Output::Changed(_)
                 | Output::Claimed(_)
+                | Output::Ways { .. }
+                | Output::Ordered(_)
                 | Output::PeerUp(_)
                 | Output::PeerDown { .. }
                 | Output::Close(_)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use portolan::health;
 use portolan::id::{NodeId, OrchestratorId};
 use portolan::mesh::{
-    Greeting, LinkEnd, LinkId, Membership, Mesh, Output, Params, Standing, limits,
+    About, Greeting, LinkEnd, LinkId, Membership, Mesh, Operator, Output, Params, Standing, limits,
 };
 use portolan::wire::{self, Frame, Message};
 
@@ -84,6 +84,8 @@ pub(crate) fn params(bytes_per_second: u32) -> Params {
         quarantine: ms(60_000),
         news_interval: ms(100),
         share_load: true,
+        about: About::default(),
+        operator: Operator::default(),
         limits: limits::Params {
             frames_per_second: 200,
             bytes_per_second: 4_000_000,
@@ -292,7 +294,9 @@ impl Sea {
                 Output::PeerUp(_)
                 | Output::Learned { .. }
                 | Output::Forgotten(_)
-                | Output::Claimed(_) => {}
+                | Output::Claimed(_)
+                | Output::Ways { .. }
+                | Output::Ordered(_) => {}
             }
         }
         let Some(next) = self.nodes[at].mesh.next_timeout() else { return };
