@@ -13,6 +13,7 @@ mod claims;
 pub mod command;
 pub mod election;
 mod greeting;
+mod levels;
 pub mod limits;
 mod members;
 mod peer;
@@ -36,6 +37,7 @@ use self::claims::Claims;
 use self::command::Standing as Orderly;
 pub use self::command::{NotObeyed, Operator};
 pub use self::greeting::{BadGreeting, Greeting};
+use self::levels::Levels;
 pub use self::limits::Fault;
 use self::limits::Meters;
 use self::members::Dropped;
@@ -51,7 +53,6 @@ use crate::health::Change;
 use crate::health::HealthStore;
 use crate::health::MemoryStore;
 use crate::health::Observation;
-use crate::health::Outbox;
 use crate::health::Sighting;
 use crate::id::NodeId;
 use crate::id::OrchestratorId;
@@ -86,6 +87,9 @@ pub struct Params {
     pub quarantine: Duration,
     /// How often readers are told what changed, at most.
     pub news_interval: Duration,
+    /// From how many nodes on other regions are told only what the nearest observers of this
+    /// one see, and failures.
+    pub levels_from: usize,
     /// Whether peers are told at once of what is in flight where few places are left, and
     /// what they tell is heeded.
     pub share_load: bool,
@@ -191,7 +195,7 @@ pub struct Mesh {
     claims: Claims,
     standing: Orderly,
     store: MemoryStore,
-    outbox: Outbox,
+    levels: Levels,
     outputs: VecDeque<Output>,
     changed: BTreeSet<OrchestratorId>,
     news_at: Option<Instant>,
@@ -232,7 +236,7 @@ impl Mesh {
             claims: Claims::default(),
             standing: Orderly::new(&params.operator, Arc::default()),
             store: MemoryStore::new(params.health.clone()),
-            outbox: Outbox::new(params.health.clone()),
+            levels: Levels::new(&params.health, params.levels_from),
             outputs: VecDeque::new(),
             changed: BTreeSet::new(),
             news_at: None,
@@ -350,7 +354,7 @@ impl Mesh {
 
     /// Takes an observation of this node's own, to tell the peers.
     pub fn handle_observation(&mut self, now: Instant, observation: Observation) {
-        if self.outbox.record(now, observation) == Change::Much {
+        if self.note_own(now, observation) == Change::Much {
             self.urge(now);
         }
     }
@@ -398,7 +402,7 @@ impl Mesh {
             local: Some(self.local.node),
             rows,
             n_restarts: 0,
-            n_dropped: self.outbox.n_dropped(),
+            n_dropped: self.levels.n_dropped(),
             n_sent_bytes: self.budget.n_spent(),
         }
     }

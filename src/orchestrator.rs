@@ -5,6 +5,7 @@
 //! capacity refusal lowers capacity, never health.
 
 pub mod evidence;
+pub mod median;
 pub mod offer;
 pub mod quorum;
 
@@ -19,8 +20,10 @@ use crate::livepeer::capability;
 use crate::livepeer::proto::OrchestratorInfo;
 use crate::livepeer::runner;
 use crate::orchestrator::evidence::{RoundTrips, Tally, Told};
+use crate::orchestrator::median::Swing;
 use crate::orchestrator::offer::Offers;
 use crate::orchestrator::quorum::{Own, Voices};
+use crate::score::Evidence;
 use crate::suspension::{self, Suspension};
 use crate::unit::{Country, Micros};
 use crate::uri::ServiceUri;
@@ -110,6 +113,8 @@ pub struct Orchestrator {
     round_trips: RoundTrips,
     tally: Tally,
     told: Vec<Told>,
+    /// What peers let expect of the way, while this node has not measured it.
+    swing: Swing,
     voices: Voices,
     own: Own,
     /// Whether most of its observers report nothing but failures, and nothing here says
@@ -148,6 +153,7 @@ impl Orchestrator {
             round_trips: RoundTrips::default(),
             tally: Tally::new(now),
             told: Vec::new(),
+            swing: Swing::default(),
             voices: Voices::default(),
             own: Own::default(),
             avoided: false,
@@ -316,13 +322,19 @@ impl Orchestrator {
     /// Returns the row decisions read. `intern` gives a capability its number; a capability
     /// without one is left out.
     pub fn row(&mut self, now: Instant, intern: impl FnMut(&str) -> Option<CapabilityId>) -> Row {
-        let reading = self.round_trips.read(
+        let mut reading = self.round_trips.read(
             now,
             &self.home,
             self.declared.point,
             &self.told,
             self.params.forward,
         );
+        match (reading.link.evidence, reading.link.via) {
+            (Evidence::Peer, None) => {
+                reading.link.rtt = self.swing.hold(now, reading.link.rtt);
+            }
+            _ => self.swing.release(),
+        }
         let ramp = self.recovered_at.map_or(1000, |at| {
             let passed = now.saturating_duration_since(at).as_millis() as u64;
             passed * 1000 / (self.params.slow_start.as_millis() as u64).max(1)

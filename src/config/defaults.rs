@@ -117,10 +117,12 @@ pub(super) fn mesh() -> mesh::Params {
         ping_interval: Duration::from_secs(1),
         // A peer that froze is noticed within three seconds of its last word.
         silence: Duration::from_millis(2_500),
-        bytes_per_second: 100_000,
+        // 100 KB/s with what is sent whatever is left: pings, datagrams, acknowledgements.
+        bytes_per_second: 97_000,
         digest_interval: Duration::from_secs(7),
         quarantine: Duration::from_secs(60),
         news_interval: Duration::from_millis(100),
+        levels_from: 300,
         share_load: true,
         about: mesh::About::default(),
         operator: mesh::Operator::default(),

@@ -161,6 +161,8 @@ pub struct Mesh {
     pub enrolment: Option<String>,
     /// Whether peers tell each other at once where few places are left; they do while not set.
     pub share_load: Option<bool>,
+    /// From how many nodes on regions tell each other less.
+    pub levels_from: Option<usize>,
 }
 
 /// `[[peer]]`

@@ -178,6 +178,7 @@ impl Reader {
             return None;
         };
         let mut params = defaults::mesh();
+        params.levels_from = mesh.levels_from.unwrap_or(params.levels_from).max(2);
         params.share_load = mesh.share_load.unwrap_or(params.share_load);
         let advertised = self.advertised(mesh);
         let mut addresses = std::collections::BTreeMap::new();

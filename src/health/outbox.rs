@@ -92,6 +92,16 @@ impl Outbox {
         by
     }
 
+    /// Numbers the next record no lower than `version`, where another outbox has come to.
+    pub fn follow(&mut self, version: u64) {
+        self.version = self.version.max(version.saturating_sub(1));
+    }
+
+    /// Returns the latest observation of each orchestrator.
+    pub fn observations(&self) -> impl Iterator<Item = Observation> {
+        self.latest.values().map(|own| own.observation)
+    }
+
     /// Returns at most `limit` records that go first and were not sent, by rising version, with
     /// their ages; those past their time to live are left out.
     pub fn urgent_since(&self, now: Instant, sent: Sent, limit: usize) -> Vec<Versioned> {

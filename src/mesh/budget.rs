@@ -7,6 +7,8 @@ use std::time::Instant;
 pub(super) struct Budget {
     per_second: u64,
     left: i64,
+    /// What is kept for what can wait, however much there is that cannot.
+    kept: i64,
     /// Microseconds times bytes that did not yet make a byte.
     rest: u64,
     filled_at: Instant,
@@ -17,7 +19,7 @@ impl Budget {
     pub(super) fn new(now: Instant, per_second: u32) -> Self {
         let per_second = u64::from(per_second);
         let left = i64::try_from(per_second).unwrap_or(i64::MAX);
-        Self { per_second, left, rest: 0, filled_at: now, n_spent: 0 }
+        Self { per_second, left, kept: 0, rest: 0, filled_at: now, n_spent: 0 }
     }
 
     /// Fills up to `now` for a mesh of so many links.
@@ -27,7 +29,11 @@ impl Budget {
         self.filled_at = now;
         let gained = elapsed * rate + self.rest;
         self.rest = gained % 1_000_000;
-        self.left = self.left.saturating_add((gained / 1_000_000) as i64).min(rate as i64);
+        let gained = (gained / 1_000_000) as i64;
+        self.left = self.left.saturating_add(gained).min(rate as i64);
+        // Rounded up, so that what fills often is kept as well.
+        let kept = (gained as u64).div_ceil(KEPT_ONE_OF) as i64;
+        self.kept = (self.kept + kept).min((rate / KEPT_ONE_OF) as i64);
     }
 
     /// Takes what was sent.
@@ -37,9 +43,14 @@ impl Budget {
         self.left = self.left.saturating_sub(n_bytes as i64);
     }
 
+    /// Notes that so much of what was spent was for what can wait.
+    pub(super) fn spend_kept(&mut self, n_bytes: u64) {
+        self.kept = self.kept.saturating_sub(n_bytes as i64).max(0);
+    }
+
     /// Whether what can wait may be sent.
     pub(super) fn has_left(&self) -> bool {
-        self.left > 0
+        self.left > 0 || self.kept > 0
     }
 
     /// Whether what changes decisions may be sent: also on a second's credit, which what can
@@ -66,6 +77,10 @@ impl Budget {
     }
 }
 
+/// One byte of so many is kept for what can wait: where everything is in use, the rest would
+/// never be told, and be unknown to the others once it is past its life.
+const KEPT_ONE_OF: u64 = 4;
+
 /// The most that is saved up.
 const DEPTH: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -91,10 +106,24 @@ mod tests {
         budget.spend(1000 - OVERHEAD);
         assert!(!budget.has_credit());
         budget.fill(now + Duration::from_secs(1), 3);
+        budget.spend_kept(1000);
         assert!(!budget.has_left() && budget.has_credit());
         budget.fill(now + Duration::from_millis(1001), 3);
         assert!(budget.has_left());
         assert_eq!(budget.n_spent(), 2000);
+    }
+
+    #[test]
+    fn a_quarter_is_kept_for_what_can_wait() {
+        let now = clock::now();
+        let mut budget = Budget::new(now, 1000);
+        budget.spend(5000);
+        budget.fill(now + Duration::from_secs(1), 3);
+        assert!(!budget.has_credit() && budget.has_left());
+        budget.spend_kept(249);
+        assert!(budget.has_left());
+        budget.spend_kept(1);
+        assert!(!budget.has_left());
     }
 
     #[test]

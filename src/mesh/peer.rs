@@ -137,7 +137,11 @@ pub(super) struct Up {
     pub(super) epoch: u64,
     pub(super) draining: bool,
     pub(super) ping_at: Instant,
+    /// When the last ping was sent.
+    pub(super) pinged_at: Option<Instant>,
     pub(super) push_at: Instant,
+    /// When what does not go first is pushed, if nothing else is before.
+    pub(super) others_at: Instant,
     /// When news that cannot wait for the next push goes out.
     pub(super) urge_at: Option<Instant>,
     /// When it last did.
@@ -213,7 +217,9 @@ impl Up {
             epoch: greeting.epoch,
             draining: false,
             ping_at: now,
+            pinged_at: None,
             push_at: now,
+            others_at: now,
             urge_at: None,
             urged_at: now,
             // Not before the first records are through.
@@ -232,6 +238,7 @@ impl Up {
             self.pings.pop_front();
         }
         self.pings.push_back((nonce, now));
+        self.pinged_at = Some(now);
     }
 
     /// Takes the answer to a ping; one to no ping of ours is nothing.
@@ -248,7 +255,8 @@ impl Up {
 }
 
 /// How many round trips the least is taken of: the least, unlike a mean, is free of queueing
-/// and of a busy peer, and 20 of them forget a route change in 20 seconds.
+/// and of a busy peer, and 20 of them forget a route change in 20 seconds, or 100 in a mesh of
+/// 300.
 pub const N_SAMPLES: usize = 20;
 
 /// The most unanswered pings of one link: more than fit into the longest silence.

@@ -1,4 +1,5 @@
 mod command;
+mod levels;
 mod push;
 
 use super::*;
@@ -24,6 +25,7 @@ fn params() -> Params {
         digest_interval: ms(7000),
         quarantine: ms(60_000),
         news_interval: ms(100),
+        levels_from: 300,
         share_load: true,
         about: About::default(),
         operator: Operator::default(),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::geo::{Point, expected_rtt, fibre_floor};
 use crate::health::Observation;
 use crate::id::NodeId;
+use crate::orchestrator::median::{ENOUGH, liars_among, sum_of_counts};
 use crate::policy::course::is_worth_moving;
 use crate::score::{Evidence, OUTCOME_HALF_LIFE_MS};
 use crate::unit::{Micros, decayed, log2_q10};
@@ -80,12 +81,21 @@ impl RoundTrips {
             let all = by_peers.chain(here).map(|(from, rtt)| (from.distance_m(point), rtt));
             all.collect::<Vec<_>>()
         };
-        // The sample is kept, the place dropped: nothing is faster than light in fibre.
-        let plausible = |point: &Point| measured(point).iter().all(|it| it.1 >= fibre_floor(it.0));
-        let point = declared.filter(plausible);
+        // The sample is kept, the place dropped: nothing is faster than light in fibre. Of
+        // several observers most have to say so, or this node itself.
+        let too_fast = |it: &(u32, Micros)| it.1 < fibre_floor(it.0);
+        let disproved = |point: &Point| {
+            let measured = measured(point);
+            let n_too_fast = measured.iter().filter(|it| too_fast(it)).count();
+            let own = own_rtt.is_some_and(|rtt| too_fast(&(home.distance_m(point), rtt)));
+            own || n_too_fast > 0 && (measured.len() < ENOUGH || n_too_fast * 2 > measured.len())
+        };
+        let point = declared.filter(|it| !disproved(it));
         let reach = point.as_ref().map_or(0, |point| reach(&measured(point)));
         let link = match own {
-            Some((rtt, at)) => through(rtt, at, if may_forward { told } else { &[] }),
+            Some((rtt, at)) => {
+                through(rtt, at, point.as_ref(), if may_forward { told } else { &[] })
+            }
             None => guess(home, point.as_ref(), told),
         };
         Reading { link, point, reach }
@@ -93,7 +103,8 @@ impl RoundTrips {
 }
 
 /// Returns what to expect of a way nobody here has measured: distance, held within what
-/// peers' measurements allow by the triangle they make with it.
+/// peers' measurements allow by the triangle they make with it. Of one or two peers the
+/// narrower triangle counts; of more, only what holds however many of them may lie.
 fn guess(home: &Point, point: Option<&Point>, told: &[Told]) -> Link {
     let prior = point.map(|point| expected_rtt(home.distance_m(point)));
     let (by_default, evidence) = match prior {
@@ -102,20 +113,37 @@ fn guess(home: &Point, point: Option<&Point>, told: &[Told]) -> Link {
     };
     let through = told.iter().filter_map(|it| {
         let (to_peer, onwards) = (it.peer_rtt?, it.observation.rtt?);
-        Some((it.node, it.at, onwards.0.abs_diff(to_peer.0), (onwards + to_peer).0))
+        let (low, high) = (onwards.0.abs_diff(to_peer.0), (onwards + to_peer).0);
+        Some((high, it.node, it.at, low))
     });
-    let Some((node, at, low, high)) = through.min_by_key(|it| (it.3, it.0)) else {
+    let mut through: Vec<_> = through.collect();
+    through.sort_unstable();
+    let n_liars = liars_among(through.len());
+    let Some(&(high, node, at, low)) = through.get(n_liars) else {
         return Link { rtt: by_default, evidence, at: None, by: None, via: None };
+    };
+    let low = if n_liars == 0 {
+        low
+    } else {
+        let mut lows: Vec<u64> = through.iter().map(|it| it.3).collect();
+        lows.sort_unstable();
+        lows[lows.len() - 1 - n_liars].min(high)
     };
     let rtt = Micros(by_default.0.clamp(low, high));
     Link { rtt, evidence: Evidence::Peer, at: Some(at), by: Some(node), via: None }
 }
 
 /// Returns the way this node measured, or the one through the peer by whom it is clearly
-/// shorter: on the Internet two sides of a triangle may be less than the third.
-fn through(own: Micros, at: Instant, told: &[Told]) -> Link {
+/// shorter: on the Internet two sides of a triangle may be less than the third. A peer that
+/// claims to be nearer to `point` than light is from its place is no way.
+fn through(own: Micros, at: Instant, point: Option<&Point>, told: &[Told]) -> Link {
+    let possible = |it: &&Told| {
+        let metres = it.peer_point.zip(point).map(|(peer, point)| peer.distance_m(point));
+        metres.zip(it.observation.rtt).is_none_or(|(metres, rtt)| rtt >= fibre_floor(metres))
+    };
     let sums = told
         .iter()
+        .filter(possible)
         .filter_map(|it| Some((it.peer_rtt? + it.observation.rtt? + FORWARDING, it.at, it.node)));
     match sums.min_by_key(|it| (it.0, it.2)) {
         Some((rtt, told_at, node)) if is_worth_moving(own, rtt) => Link {
@@ -131,17 +159,21 @@ fn through(own: Micros, at: Instant, told: &[Told]) -> Link {
     }
 }
 
-/// Returns the mean of the logarithms of measured over expected round trips, held towards
-/// "as expected" as if one node had measured just that: a single node's view must not
-/// decide alone. What is measured from next door says nothing of the way across an ocean.
+/// Returns the mean of the logarithms of measured over expected round trips, but for as many at
+/// either end as may be lies, held towards "as expected" as if one more node had measured just
+/// that: a single node's view must not decide alone. What is measured from next door says
+/// nothing of the way across an ocean.
 fn reach(measured: &[(u32, Micros)]) -> i16 {
     let far = measured.iter().filter(|(metres, _rtt)| *metres >= REACH_FROM_M);
-    let far: Vec<&(u32, Micros)> = far.collect();
     let ratio = |(metres, rtt): &(u32, Micros)| {
         i64::from(log2_q10(rtt.0.max(1)) - log2_q10(expected_rtt(*metres).0))
     };
-    let sum: i64 = far.iter().map(|it| ratio(it)).sum();
-    let mean = sum / (far.len() as i64 + 1);
+    let mut ratios: Vec<i64> = far.map(ratio).collect();
+    ratios.sort_unstable();
+    let n_liars = liars_among(ratios.len());
+    let believed = &ratios[n_liars..ratios.len() - n_liars];
+    let (n_believed, n_all) = (believed.len().max(1) as i64, ratios.len() as i64);
+    let mean = believed.iter().sum::<i64>() * n_all / (n_believed * (n_all + 1));
     mean.clamp(-REACH_MAX, REACH_MAX) as i16
 }
 
@@ -198,17 +230,23 @@ impl Tally {
     }
 
     /// Returns own outcomes together with those told, which weigh half: they were seen on
-    /// another path.
+    /// another path. Of three who tell, or more, nobody's failures and nobody's successes weigh
+    /// more than the middle one's; and what is told never makes failures rarer than this
+    /// node saw them itself.
     pub fn outcomes(&self, now: Instant, told: &[Told]) -> Outcomes {
         let (own_failures, own_successes) = self.own(now);
-        let (mut failures, mut successes) = (u64::from(own_failures), u64::from(own_successes));
+        let half = |milli: u32, at: Instant| {
+            let age = now.saturating_duration_since(at).as_millis() as u64;
+            decayed(u64::from(milli), age, OUTCOME_HALF_LIFE_MS) / 2
+        };
+        let bad = told.iter().map(|it| half(it.observation.failures_milli, it.at));
+        let good = told.iter().map(|it| half(it.observation.successes_milli, it.at));
+        let failures = u64::from(own_failures).saturating_add(sum_of_counts(bad.clone()));
+        let successes = u64::from(own_successes)
+            .saturating_add(sum_of_counts(good))
+            .min(praise_max(failures, own_failures.into(), own_successes.into()));
         let mut worst: Option<(u64, NodeId)> = None;
-        for it in told {
-            let age = now.saturating_duration_since(it.at).as_millis() as u64;
-            let half = |milli: u32| decayed(u64::from(milli), age, OUTCOME_HALF_LIFE_MS) / 2;
-            let bad = half(it.observation.failures_milli);
-            failures += bad;
-            successes += half(it.observation.successes_milli);
+        for (bad, it) in bad.zip(told) {
             if worst.is_none_or(|(most, _node)| bad > most) {
                 worst = Some((bad, it.node));
             }
@@ -221,6 +259,16 @@ impl Tally {
             told_by: told_by.map(|(_bad, node)| node),
         }
     }
+}
+
+/// Returns how many successes may stand beside so many failures without making them rarer than
+/// this node saw them itself; whoever saw none here, or hardly anything, has to believe.
+fn praise_max(failures: u64, own_failures: u64, own_successes: u64) -> u64 {
+    if own_failures < SEEN_MILLI {
+        return u64::MAX;
+    }
+    let allowed = u128::from(failures) * u128::from(own_successes) / u128::from(own_failures);
+    u64::try_from(allowed).unwrap_or(u64::MAX)
 }
 
 /// What a peer takes to pass a request on, measured between two cores at 0.1 ms and more under
@@ -236,5 +284,7 @@ const REACH_FROM_M: u32 = 300_000;
 const REACH_MAX: i64 = 2 * 1024;
 /// Half of the arrivals seen are forgotten in this time.
 const ARRIVALS_HALF_LIFE_MS: u64 = 5_000;
+/// A failure of this node's own, hardly decayed, in thousandths of an event.
+const SEEN_MILLI: u64 = 800;
 /// Told failures below a quarter of an event are not worth a mention.
 const NOTABLE_MILLI: u64 = 250;

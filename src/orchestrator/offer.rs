@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::livepeer::capability;
 use crate::livepeer::runner::{self, Price, PriceUnit};
 use crate::orchestrator::evidence::Told;
+use crate::orchestrator::median::ENOUGH;
 use crate::unit::{Micros, decayed};
 use crate::uri::ServiceUri;
 use crate::view::CapabilityId;
@@ -207,7 +208,10 @@ impl Offers {
     ) -> Vec<Offer> {
         let all_milli = u64::from(self.capacity_milli().unwrap_or(1)).max(1);
         let sum = |pick: fn(&Told) -> u32| told.iter().map(|it| u64::from(pick(it))).sum::<u64>();
-        let in_flight = sum(|it| it.observation.in_flight);
+        // Two may be believed. Of more some may lie: whatever they say, it is full at most, and
+        // how long one waits there this node learns for itself.
+        let most_milli = if told.len() < ENOUGH { u64::MAX } else { all_milli };
+        let in_flight = sum(|it| it.observation.in_flight).min(most_milli / 1000);
         let arrivals = sum(|it| it.observation.arrivals_milli);
         let told_at = told.iter().map(|it| it.at).max().unwrap_or(now);
         let params = self.params;
@@ -224,6 +228,8 @@ impl Offers {
             };
             // Each is forgotten at the rate work ends there; what weighs more by now, counts.
             let lasts = holding.max(learned.service.unwrap_or(Micros::ZERO));
+            let each = if lasts == Micros::ZERO { UNKNOWN_LASTS } else { lasts };
+            let filling = share(most_milli).saturating_mul(1_000_000) / each.0;
             let by_now = |(milli, at): &(u64, Instant)| left_milli(*milli, now, *at, lasts);
             let (others, load_at) = if by_now(&seen) > by_now(&said) { seen } else { said };
             learned.others_milli = others;
@@ -235,7 +241,8 @@ impl Offers {
                 capacity_milli: u32::try_from((capacity * ramp / 1000).max(1000))
                     .unwrap_or(u32::MAX),
                 others_milli: u32::try_from(others).unwrap_or(u32::MAX),
-                arrivals_milli: u32::try_from(share(arrivals)).unwrap_or(u32::MAX),
+                arrivals_milli: u32::try_from(share(arrivals).min(filling.max(1)))
+                    .unwrap_or(u32::MAX),
                 load_at,
                 price_wei: learned.price.map(|it| it.wei),
                 price: learned.price.map_or(Micros::ZERO, |price| params.wait_for(price)),
@@ -342,6 +349,8 @@ const NAMES_MAX: usize = 128;
 pub const OFFERS_MAX: usize = 64;
 /// What one request served raises the learned capacity by: a place more after a dozen.
 const GAIN_MILLI: u64 = 80;
+/// How long work of an unknown length is taken to last there.
+const UNKNOWN_LASTS: Micros = Micros::from_ms(1_000);
 /// The most learned capacity, in thousandths: a thousand places.
 const CAPACITY_MAX_MILLI: u64 = 1_000_000;
 const WEI_PER_ETHER: u128 = 1_000_000_000_000_000_000;

@@ -3,6 +3,7 @@ use crate::clock;
 use crate::geo::expected_rtt;
 use crate::id::NodeId;
 use crate::score::Evidence;
+use crate::view;
 use crate::view::Capabilities;
 use crate::view::outcome::Refused;
 
@@ -292,4 +293,83 @@ fn a_report_nobody_repeats_is_forgotten_by_itself() {
     assert!(over > at(9_000) && over < at(11_000));
     it.handle_timeout(over);
     assert_eq!(row(&mut it, over).standing, Standing::Ready);
+}
+
+/// Eight who tell, the first three of whom lie as `lie` has it.
+fn eight(now: Instant, rtt_ms: u64, lie: impl Fn(&mut Told)) -> Vec<Told> {
+    let told = |at: usize| {
+        let near = Some(Micros::from_ms(5));
+        let mut it = Told { peer_rtt: near, ..told(&format!("n{at}"), now, rtt_ms, 0) };
+        it.observation.successes_milli = 10_000;
+        if at < 3 {
+            lie(&mut it);
+        }
+        it
+    };
+    (0..8).map(told).collect()
+}
+
+#[test]
+fn three_of_eight_make_no_way_shorter_or_longer() {
+    for lie in [Micros(1), Observation::MAX_RTT] {
+        let (now, mut it) = fresh();
+        it.handle_check(now, Ok(Answer { runners: Some(vec![echo(4, 0)]), ..Answer::default() }));
+        it.handle_told(now, eight(now, 30, |told| told.observation.rtt = Some(lie)));
+        let row = row(&mut it, now);
+        assert!(row.point.is_some(), "three of eight disprove no place");
+        assert_eq!(row.link.evidence, Evidence::Peer);
+        let honest = Micros::from_ms(25)..=Micros::from_ms(35);
+        assert!(honest.contains(&row.link.rtt), "{:?}", row.link);
+        assert!(row.reach.abs() < 1024, "{}", row.reach);
+    }
+}
+
+#[test]
+fn most_of_three_disprove_a_place_and_one_does_not() {
+    for (n_too_fast, disproved) in [(1, false), (2, true)] {
+        let (now, mut it) = fresh();
+        let told = |at: usize| {
+            let rtt_ms = if at < n_too_fast { 1 } else { 60 };
+            Told { peer_point: Some(point(60.0)), ..told(&format!("n{at}"), now, rtt_ms, 0) }
+        };
+        it.handle_told(now, (0..3).map(told).collect());
+        assert_eq!(row(&mut it, now).point.is_none(), disproved);
+    }
+}
+
+#[test]
+fn praise_makes_failures_no_rarer_than_this_node_saw_them() {
+    let (now, mut it) = fresh();
+    it.handle_check(now, answer(10, vec![echo(4, 0)]));
+    it.handle_outcomes(now, &Drained { failures: 2, successes: 2, ..Drained::default() });
+    let own = row(&mut it, now).outcomes;
+    let most = Observation::MAX_MILLI;
+    for n in [1, 3, 8] {
+        let mut told = eight(now, 10, |told| told.observation.successes_milli = most);
+        told.truncate(n);
+        it.handle_told(now, told);
+        let with = row(&mut it, now).outcomes;
+        let share = |it: view::row::Outcomes| {
+            u64::from(it.failures_milli) * 1000
+                / (u64::from(it.failures_milli) + u64::from(it.successes_milli))
+        };
+        assert!(share(with) >= share(own), "{n}: {with:?} beside {own:?}");
+    }
+}
+
+#[test]
+fn slander_by_three_of_eight_weighs_nothing_and_fills_it_and_no_more() {
+    let (now, mut it) = fresh();
+    it.handle_check(now, answer(10, vec![echo(4, 0)]));
+    let told = eight(now, 10, |told| {
+        told.observation.failures_milli = Observation::MAX_MILLI;
+        told.observation.in_flight = Observation::MAX_IN_FLIGHT;
+        told.observation.arrivals_milli = Observation::MAX_MILLI;
+    });
+    it.handle_told(now, told);
+    let row = row(&mut it, now);
+    assert_eq!(row.outcomes.failures_milli, 0);
+    assert_eq!(row.offers[0].others_milli, 4_000);
+    // A session keeps its place for a minute.
+    assert_eq!(row.offers[0].arrivals_milli, 4_000 / 60);
 }

@@ -1,8 +1,12 @@
 //! Meshes of nine nodes on a rough sea: who finds whom, who is noticed, who is believed.
 
+mod fleet;
+mod liars;
 mod player;
 mod report;
 mod sea;
+mod story;
+mod stream;
 
 use std::time::Duration;
 
@@ -57,7 +61,7 @@ fn a_node_behind_one_broken_link_keeps_that_view_to_itself() {
 fn a_frozen_peer_is_noticed_within_three_seconds() {
     for_seeds(|seed| {
         let mut sea = whole(seed, 1);
-        sea.nodes[4].frozen = true;
+        sea.freeze(4);
         sea.run(ms(3_000));
         let frozen = sea.nodes[4].name;
         for node in sea.nodes.iter().filter(|it| it.name != frozen) {
@@ -74,11 +78,7 @@ fn a_frozen_peer_is_noticed_within_three_seconds() {
 fn a_mesh_that_fell_in_two_is_whole_again_within_half_a_minute() {
     for_seeds(|seed| {
         let mut sea = whole(seed, 10);
-        for a in 0..4 {
-            for b in 4..9 {
-                sea.cut.extend([(a, b), (b, a)]);
-            }
-        }
+        sea.part(4);
         sea.run(Duration::from_secs(60));
         assert_eq!(
             sea.nodes[0].mesh.peers().row(sea.nodes[8].name).unwrap().standing,

@@ -334,6 +334,7 @@ fn params(share_load: bool) -> Params {
         silence: ms(2_500),
         quarantine: ms(60_000),
         news_interval: ms(100),
+        levels_from: 300,
         share_load,
         about: About::default(),
         operator: Operator::default(),

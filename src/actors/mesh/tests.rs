@@ -48,6 +48,7 @@ fn params() -> Params {
         digest_interval: ms(7000),
         quarantine: ms(60_000),
         news_interval: ms(20),
+        levels_from: 300,
         share_load: true,
         about: About::default(),
         operator: Operator::default(),

@@ -7,7 +7,7 @@ fn failing(orchestrator: u64) -> Observation {
     Observation { failures_milli: 1000, ..seen(orchestrator) }
 }
 
-fn orchestrators(outputs: &[Output]) -> Vec<u64> {
+pub(super) fn orchestrators(outputs: &[Output]) -> Vec<u64> {
     let records = deltas(outputs).into_iter().flat_map(|it| &it.records);
     records.map(|it| it.orchestrator).collect()
 }
@@ -81,7 +81,7 @@ fn a_peer_that_lost_records_asks_their_origin_for_them() {
     let digest = DigestV1 {
         epoch: 1,
         n_records: 6,
-        sum: a.outbox.digest(health::Sent { urgent: 9, others: 9 }).sum,
+        sum: a.levels.of(true).digest(health::Sent { urgent: 9, others: 9 }).sum,
     };
     let told = Output::Send { peer: node("b"), message: Message::Digest(digest.clone()) };
     assert!(outputs(&mut a).contains(&told));
@@ -123,4 +123,71 @@ fn a_peer_that_lost_records_asks_their_origin_for_them() {
     // Of an earlier life nothing is left to send.
     hear(&mut a, at, Message::Pull(PullV1 { epoch: 0 }));
     assert_eq!(a.peers().row(node("b")).unwrap().counts.n_pulls, 1);
+}
+
+#[test]
+fn in_a_large_mesh_what_can_wait_goes_out_together_or_along() {
+    let now = clock::now();
+    let mut mesh = mesh("a");
+    for peer in 0..50 {
+        mesh.handle_link_up(now, LinkId(peer), &greeting(&format!("n{peer}")));
+    }
+    let mut told_at = |observation: Observation, at: u64| {
+        if at.is_multiple_of(250) {
+            mesh.handle_observation(now + ms(at), observation);
+        }
+        mesh.handle_timeout(now + ms(at));
+        let told = orchestrators(&outputs(&mut mesh));
+        told.into_iter().collect::<BTreeSet<u64>>()
+    };
+    assert_eq!(told_at(seen(1), 0), BTreeSet::from([1]));
+    assert!(told_at(seen(2), 250).is_empty());
+    assert_eq!(told_at(seen(3), 500), BTreeSet::from([2, 3]));
+    assert!(told_at(seen(4), 750).is_empty());
+    let used = Observation { in_flight: 1, ..seen(5) };
+    assert_eq!(told_at(used, 1_000), BTreeSet::from([4, 5]));
+    // Both went, and nothing is left to say before long.
+    assert!(told_at(used, 1_001).is_empty());
+}
+
+#[test]
+fn without_credit_it_waits_and_does_not_ask_again_at_once() {
+    let now = clock::now();
+    let mut params = params();
+    params.bytes_per_second = 2000;
+    let mut mesh = Mesh::new(now, params, greeting("a"), None, 7);
+    mesh.handle_link_up(now, LinkId(1), &greeting("b"));
+    for turn in 1..=40 {
+        let at = now + ms(turn * 100);
+        for orchestrator in 0..200 {
+            let used = Observation { in_flight: turn as u32, ..seen(orchestrator) };
+            mesh.handle_observation(at, used);
+        }
+        mesh.handle_timeout(at);
+        outputs(&mut mesh);
+        hear(&mut mesh, at, Message::Draining);
+        assert!(mesh.next_timeout() > Some(at), "in turn {turn} it has nothing to do but asks");
+    }
+}
+
+#[test]
+fn a_rush_leaves_a_part_to_what_can_wait() {
+    let now = clock::now();
+    let mut params = params();
+    params.bytes_per_second = 4000;
+    let mut mesh = Mesh::new(now, params, greeting("a"), None, 7);
+    mesh.handle_link_up(now, LinkId(1), &greeting("b"));
+    let mut told = BTreeSet::new();
+    for turn in 1..=100_u64 {
+        let at = now + ms(turn * 100);
+        for orchestrator in 0..200 {
+            let used = Observation { in_flight: turn as u32, ..seen(orchestrator) };
+            mesh.handle_observation(at, used);
+        }
+        mesh.handle_observation(at, seen(1000 + turn));
+        mesh.handle_timeout(at);
+        told.extend(orchestrators(&outputs(&mut mesh)).into_iter().filter(|it| *it >= 1000));
+        hear(&mut mesh, at, Message::Draining);
+    }
+    assert!(told.len() > 50, "{told:?}");
 }

@@ -156,6 +156,7 @@ fn params() -> Params {
         digest_interval: Duration::from_secs(7),
         quarantine: Duration::from_secs(60),
         news_interval: Duration::from_millis(100),
+        levels_from: 300,
         share_load: false,
         about: About::default(),
         operator: Operator::default(),

@@ -12,6 +12,7 @@ use portolan::mesh::{
 use portolan::wire::{self, Frame, Message};
 
 use super::player::Player;
+use super::stream::{Course, Stream};
 
 /// What a sea is made of.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +26,7 @@ pub(crate) struct Waters {
 /// Something that happens to a node.
 #[derive(Debug)]
 enum Event {
-    Frame { from: usize, to: usize, link: u64, frame: Frame },
+    Frame { from: usize, to: usize, link: u64, left_at: u64, frame: Frame },
     Datagram { from: usize, to: usize, link: u64, bytes: bytes::Bytes },
     Dial(usize),
     Linked(usize, usize),
@@ -38,8 +39,7 @@ enum Event {
 #[derive(Clone, Copy, Debug)]
 struct End {
     link: u64,
-    /// When the last frame arrives that was sent here: the stream is ordered.
-    last_at: u64,
+    stream: Stream,
     /// A frame was lost for good; those behind it wait for ever.
     stuck: bool,
 }
@@ -52,7 +52,7 @@ pub(crate) struct Node {
     pub(crate) player: Player,
     ends: BTreeMap<usize, End>,
     wake_at: Option<u64>,
-    pub(crate) frozen: bool,
+    frozen_at: Option<u64>,
     /// When each peer was found down: by whom, when, how.
     pub(crate) lost: Vec<(usize, u64, LinkEnd)>,
 }
@@ -83,6 +83,7 @@ pub(crate) fn params(bytes_per_second: u32) -> Params {
         silence: ms(2_500),
         quarantine: ms(60_000),
         news_interval: ms(100),
+        levels_from: 300,
         share_load: true,
         about: About::default(),
         operator: Operator::default(),
@@ -130,7 +131,7 @@ impl Sea {
             let greeting = greeting(at);
             let address: SocketAddr = ([10, 0, (at / 250) as u8, (at % 250) as u8], 1).into();
             let seed = sea.draw(u64::MAX);
-            let mesh = Mesh::new(sea.start, params(100_000), greeting, Some(address), seed);
+            let mesh = Mesh::new(sea.start, params(97_000), greeting, Some(address), seed);
             let player = Player::new(sea.start, waters.n_orchestrators, seed);
             sea.nodes.push(Node {
                 name: name(at),
@@ -138,7 +139,7 @@ impl Sea {
                 player,
                 ends: BTreeMap::new(),
                 wake_at: None,
-                frozen: false,
+                frozen_at: None,
                 lost: Vec::new(),
             });
             let (dial, tick) = (sea.draw(1_000_000), sea.draw(100_000));
@@ -188,10 +189,33 @@ impl Sea {
         None
     }
 
+    /// Stops a node as it stands; what it did not get through by now stays with it.
+    pub(crate) fn freeze(&mut self, at: usize) {
+        self.nodes[at].frozen_at = Some(self.now);
+    }
+
+    /// Lets a frozen node go on.
+    pub(crate) fn thaw(&mut self, at: usize) {
+        self.nodes[at].frozen_at = None;
+    }
+
+    /// Cuts every way between the first nodes and the others, or none.
+    pub(crate) fn part(&mut self, n_first: usize) {
+        self.cut.clear();
+        for a in 0..n_first {
+            for b in n_first..self.nodes.len() {
+                self.cut.extend([(a, b), (b, a)]);
+            }
+        }
+    }
+
     fn happen(&mut self, event: Event) {
         let now = self.instant();
         match event {
-            Event::Frame { from, to, link, frame } if self.holds(to, from, link) => {
+            Event::Frame { from, to, link, left_at, frame } if self.holds(to, from, link) => {
+                if self.nodes[from].frozen_at.is_some_and(|it| it < left_at) {
+                    return;
+                }
                 let from = self.nodes[from].name;
                 self.nodes[to].mesh.handle_frame(now, from, LinkId(link), frame);
                 self.settle(to);
@@ -210,9 +234,11 @@ impl Sea {
             Event::Frame { .. } | Event::Datagram { .. } | Event::Closed { .. } => {}
             Event::Dial(at) => self.dial(at),
             Event::Linked(a, b) => self.link(a, b),
+            // One that was brought forward since is over.
+            Event::Wake(at) if self.nodes[at].wake_at != Some(self.now) => {}
             Event::Wake(at) => {
                 self.nodes[at].wake_at = None;
-                if !self.nodes[at].frozen {
+                if self.nodes[at].frozen_at.is_none() {
                     self.nodes[at].mesh.handle_timeout(now);
                     self.settle(at);
                 }
@@ -223,13 +249,13 @@ impl Sea {
 
     fn holds(&self, at: usize, peer: usize, link: u64) -> bool {
         let node = &self.nodes[at];
-        !node.frozen && node.ends.get(&peer).is_some_and(|it| it.link == link)
+        node.frozen_at.is_none() && node.ends.get(&peer).is_some_and(|it| it.link == link)
     }
 
     fn tick(&mut self, at: usize) {
         let now = self.instant();
         self.after(100_000, Event::Tick(at));
-        if self.nodes[at].frozen {
+        if self.nodes[at].frozen_at.is_some() {
             return;
         }
         for observation in self.nodes[at].player.tick(now) {
@@ -242,13 +268,14 @@ impl Sea {
     fn dial(&mut self, at: usize) {
         let jitter = self.draw(500_000);
         self.after(750_000 + jitter, Event::Dial(at));
-        if self.nodes[at].frozen {
+        if self.nodes[at].frozen_at.is_some() {
             return;
         }
         for row in self.nodes[at].mesh.peers().rows {
             let other = index(row.node);
             let through = !self.cut.contains(&(at, other)) && !self.cut.contains(&(other, at));
-            if self.nodes[at].ends.contains_key(&other) || !through || self.nodes[other].frozen {
+            let frozen = self.nodes[other].frozen_at.is_some();
+            if self.nodes[at].ends.contains_key(&other) || !through || frozen {
                 continue;
             }
             let mut took = self.delays[at][other] * 3;
@@ -263,13 +290,16 @@ impl Sea {
         let ends = (self.nodes[a].ends.get(&b), self.nodes[b].ends.get(&a));
         let same = ends.0.zip(ends.1).is_some_and(|(one, other)| one.link == other.link);
         let cut = self.cut.contains(&(a, b)) || self.cut.contains(&(b, a));
-        if same || cut || self.nodes[a].frozen || self.nodes[b].frozen {
+        let frozen = |it: usize| self.nodes[it].frozen_at.is_some();
+        if same || cut || frozen(a) || frozen(b) {
             return;
         }
         self.n_links += 1;
         let (now, link) = (self.instant(), self.n_links);
         for (at, other) in [(a, b), (b, a)] {
-            self.nodes[at].ends.insert(other, End { link, last_at: 0, stuck: false });
+            self.nodes[at]
+                .ends
+                .insert(other, End { link, stream: Stream::default(), stuck: false });
             self.nodes[at].mesh.handle_link_up(now, LinkId(link), &greeting(other));
         }
         self.settle(a);
@@ -317,32 +347,29 @@ impl Sea {
     }
 
     fn send(&mut self, from: usize, to: usize, message: Message) {
-        let Some(end) = self.nodes[from].ends.get(&to).copied() else { return };
-        let stuck = end.stuck || self.cut.contains(&(from, to));
-        let mut at = self.now + self.delays[from][to] + self.draw(3_000);
-        let mut wait = self.delays[from][to] * 2 + 30_000;
-        let mut lost = self.draw(1000) < self.waters.loss_permille;
-        while lost {
-            // Sent again, twice, when no acknowledgement came, and ever more patiently.
-            at += wait;
-            wait *= 2;
-            lost = (0..2).all(|_| self.draw(1000) < self.waters.loss_permille);
-        }
-        let at = at.max(end.last_at + 1);
-        let end = End { last_at: at, stuck, ..end };
+        let Some(mut end) = self.nodes[from].ends.get(&to).copied() else { return };
+        let size = wire::encode(&message).unwrap().len();
+        let course = self.course(from, to);
+        let at = end.stream.send(self.now, size, course, |below| self.draw(below));
+        end.stuck |= self.cut.contains(&(from, to));
         self.nodes[from].ends.insert(to, end);
-        if !stuck {
-            let size = wire::encode(&message).unwrap().len();
+        if !end.stuck {
+            let (link, left_at) = (end.link, at.saturating_sub(course.delay + course.jitter));
             let frame = Frame { message, size };
-            self.after(at - self.now, Event::Frame { from, to, link: end.link, frame });
+            self.after(at - self.now, Event::Frame { from, to, link, left_at, frame });
         }
+    }
+
+    fn course(&self, from: usize, to: usize) -> Course {
+        let loss_permille = self.waters.loss_permille;
+        Course { delay: self.delays[from][to], jitter: JITTER, loss_permille }
     }
 
     fn send_datagram(&mut self, from: usize, to: usize, bytes: bytes::Bytes) {
         let Some(link) = self.nodes[from].ends.get(&to).map(|it| it.link) else { return };
         let lost = self.draw(1000) < self.waters.loss_permille;
         if !lost && !self.cut.contains(&(from, to)) {
-            let wait = self.delays[from][to] + self.draw(3_000);
+            let wait = self.delays[from][to] + self.draw(JITTER);
             self.after(wait, Event::Datagram { from, to, link, bytes });
         }
     }
@@ -383,3 +410,6 @@ fn index(node: NodeId) -> usize {
 pub(crate) fn greeting(at: usize) -> Greeting {
     Greeting { node: name(at), region: "FRA".parse().unwrap(), epoch: 1, features: 0 }
 }
+
+/// How much later than usual a packet may be.
+const JITTER: u64 = 3_000;
