@@ -345,7 +345,10 @@ fn share(config: &Config, geo: GeoStore, heard: mpsc::Receiver<mesh::PeerNews>) 
     dialer.guard.store(Arc::new(config.guard.clone()));
     let view = View::empty(clock::now(), atlas);
     let upstream = Upstream::new(config.upstream, dialer);
-    Shared::new(view, upstream, Table::new(config.sessions_max), geo, heard)
+    let shared = Shared::new(view, upstream, Table::new(config.sessions_max), geo, heard);
+    shared.board.introduce(config.node, config.region);
+    shared.board.set_manners(config.policies.manners);
+    shared
 }
 
 fn root_args(
@@ -397,6 +400,7 @@ fn edge_params(config: &Config) -> edge::Params {
         panic: config.policies.panic,
         clients_may: config.policies.clients_may,
         retries: config.policies.retries,
+        place_wait: config.policies.place_wait,
         replay_max: config.replay_max,
         replay_all_max: config.replay_all_max,
         call_body_max: config.call_body_max,

@@ -33,6 +33,7 @@ use crate::session;
 use crate::telemetry::LogFormat;
 use crate::upstream;
 use crate::upstream::guard::Guard;
+use crate::view::board::Manners;
 
 pub use file::File;
 pub use source::{Change, Source};
@@ -133,6 +134,10 @@ pub struct Policies {
     pub clients_may: Allowed,
     /// How many requests may be sent again.
     pub retries: retry::Params,
+    /// How long a request waits for a place where peers have them all.
+    pub place_wait: Duration,
+    /// What is done for neighbours.
+    pub manners: Manners,
 }
 
 /// One listener for clients.

@@ -22,6 +22,7 @@ mod note;
 pub mod observe;
 pub mod open;
 mod orders;
+pub mod places;
 pub mod pressure;
 pub mod refusal;
 pub mod relay;
@@ -61,12 +62,14 @@ use crate::retry;
 use crate::ticket;
 use crate::upstream::Body;
 use crate::view::View;
+use crate::view::board::Bell;
 
 use affinity::Affinities;
 use bindings::Bindings;
 use choice::Panics;
 use decisions::Decisions;
 use job::{Job, Work};
+use places::Places;
 use pressure::Pressure;
 use refusal::ServeError;
 use replay::Replays;
@@ -118,6 +121,8 @@ pub struct Params {
     pub call_body_max: u64,
     /// Orchestrators tried for one request.
     pub attempts_max: usize,
+    /// How long a request waits for a place, over all attempts, where peers have them all.
+    pub place_wait: Duration,
     /// How long a reservation may take: another orchestrator is asked while the client, whose
     /// SDK waits five seconds, is still there.
     pub reserve_timeout: Duration,
@@ -153,6 +158,7 @@ pub struct Gateway {
     panics: Panics,
     replays: Replays,
     retries: Retries,
+    places: Arc<Places>,
     in_flight: Arc<AtomicUsize>,
     draining: AtomicBool,
     draws: AtomicU64,
@@ -170,7 +176,12 @@ pub async fn serve(gateway: &Arc<Gateway>, mut job: Job) -> Result<Response<Body
         let view = gateway.view();
         let route = match gateway.choose(&view, &mut job) {
             Ok(route) => route,
-            Err(nobody) => break nobody,
+            Err(nobody) => {
+                if gateway.wait_for_place(&view, &mut job).await {
+                    continue;
+                }
+                break nobody;
+            }
         };
         match gateway.open(&route, &mut job).await {
             Ok(answer) => {
@@ -245,8 +256,12 @@ impl Gateway {
         journal: Journal,
         key: ticket::Key,
     ) -> Self {
+        let places = Arc::<Places>::default();
+        let bell: Arc<dyn Bell> = Arc::clone(&places) as _;
+        shared.board.hang(bell);
         Self {
             identity,
+            places,
             pressure: Pressure::default(),
             in_flight: Arc::default(),
             decisions: Decisions::new(rand::rng().random()),

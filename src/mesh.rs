@@ -344,6 +344,7 @@ impl Mesh {
             Message::Ways(ways) => self.take_ways(now, node, &ways),
             Message::Command(command) => self.take_command(now, node, &command),
             Message::About(about) => self.take_about(now, node, &about),
+            Message::Want(want) => self.take_want(now, node, &want),
             Message::Unknown { .. } => peer.counts.n_unknown += 1,
             Message::Hello(_) | Message::HelloAck(_) => {
                 self.quarantine(now, node, Fault::OutOfPlace);

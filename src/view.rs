@@ -3,6 +3,7 @@
 //! Machines write it, `policy` reads it, neither knows the other. A [`View`] is published
 //! whole behind an `Arc`; what did not change is shared with the one before it.
 
+pub mod board;
 pub mod claim;
 pub mod column;
 pub mod index;
@@ -10,6 +11,8 @@ pub mod outcome;
 pub mod promise;
 pub mod rest;
 pub mod row;
+pub mod share;
+mod spill;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -18,7 +18,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 pub use self::reader::{Frame, FrameReader};
 use self::v1::{
     AboutV1, CommandV1, DeltaV1, DigestV1, GoodbyeV1, HelloAckV1, HelloV1, LoadV1, PingV1, PongV1,
-    PullV1, WaysV1,
+    PullV1, WantV1, WaysV1,
 };
 
 /// What one frame says.
@@ -50,6 +50,8 @@ pub enum Message {
     About(AboutV1),
     /// The latest command of the operator.
     Command(CommandV1),
+    /// What waits for places at the sender.
+    Want(WantV1),
     /// A frame of a type or version unknown here; its body was skipped.
     Unknown {
         /// The frame's type.
@@ -68,6 +70,8 @@ impl Message {
             load.rows.len()
         } else if let Self::Ways(ways) = self {
             ways.rows.len()
+        } else if let Self::Want(want) = self {
+            want.rows.len()
         } else {
             0
         }
@@ -122,10 +126,8 @@ pub fn encode(message: &Message) -> Result<Bytes, WireError> {
     {
         return Err(WireError::TooManyRecords(delta.records.len()));
     }
-    if let Message::Load(load) = message
-        && load.rows.len() > MAX_LOADS
-    {
-        return Err(WireError::TooManyLoads(load.rows.len()));
+    if matches!(message, Message::Load(_) | Message::Want(_)) && message.n_rows() > MAX_LOADS {
+        return Err(WireError::TooManyLoads(message.n_rows()));
     }
     if let Message::Ways(ways) = message
         && ways.rows.len() > MAX_WAYS
@@ -146,6 +148,7 @@ pub fn encode(message: &Message) -> Result<Bytes, WireError> {
         Message::Ways(it) => (kind::WAYS, bytes_of(it)),
         Message::About(it) => (kind::ABOUT, bytes_of(it)),
         Message::Command(it) => (kind::COMMAND, bytes_of(it)),
+        Message::Want(it) => (kind::WANT, bytes_of(it)),
         Message::Unknown { .. } => return Err(WireError::Unsendable),
     };
     let body = body.map_err(|_encoder| WireError::BadBody(kind))?;
@@ -179,6 +182,7 @@ fn decode(kind: u16, body: &[u8]) -> Result<Message, WireError> {
         kind::WAYS => Message::Ways(ways(body)?),
         kind::ABOUT => Message::About(control(kind, body)?),
         kind::COMMAND => Message::Command(control(kind, body)?),
+        kind::WANT => Message::Want(want(body)?),
         _ => Message::Unknown { kind, version: VERSION },
     };
     Ok(message)
@@ -190,7 +194,7 @@ fn is_known(kind: u16, version: u16) -> bool {
 
 fn is_control(kind: u16) -> bool {
     (kind::HELLO..=kind::PULL).contains(&kind) && kind != kind::DELTA
-        || matches!(kind, kind::COMMAND | kind::LOAD | kind::WAYS | kind::ABOUT)
+        || matches!(kind, kind::COMMAND | kind::LOAD | kind::WANT | kind::WAYS | kind::ABOUT)
 }
 
 /// The greatest length a frame of `kind` may announce. A type from the future may be as long
@@ -220,6 +224,14 @@ fn load(body: &[u8]) -> Result<LoadV1, WireError> {
     match load.rows.len() {
         n if n > MAX_LOADS => Err(WireError::TooManyLoads(n)),
         _ => Ok(load),
+    }
+}
+
+fn want(body: &[u8]) -> Result<WantV1, WireError> {
+    let want: WantV1 = control(kind::WANT, body)?;
+    match want.rows.len() {
+        n if n > MAX_LOADS => Err(WireError::TooManyLoads(n)),
+        _ => Ok(want),
     }
 }
 
@@ -264,6 +276,7 @@ mod kind {
     pub(super) const LOAD: u16 = 12;
     pub(super) const WAYS: u16 = 13;
     pub(super) const ABOUT: u16 = 14;
+    pub(super) const WANT: u16 = 15;
 }
 
 /// The version of every frame this node sends, and the only one it reads.
@@ -279,7 +292,7 @@ pub const MAX_DELTA_FRAME: usize = 256 * 1024;
 /// The most records of one delta.
 pub const MAX_RECORDS: usize = 1024;
 
-/// The most rows of one message of load: more orchestrators than one node fills at once.
+/// The most rows of one message of load or of want: more orchestrators than one node fills at once.
 pub const MAX_LOADS: usize = 256;
 
 /// The most rows of one message of ways: what is learned in a few seconds.

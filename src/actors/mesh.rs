@@ -47,7 +47,7 @@ use crate::mesh::backoff;
 use crate::net::Endpoint;
 use crate::net::Established;
 use crate::orders::InForce;
-use crate::view::claim::Board;
+use crate::view::board::{Board, turn_of};
 
 /// The actor.
 #[derive(Debug)]
@@ -190,7 +190,10 @@ impl Actor for MeshActor {
                 seen.into_iter().for_each(|it| state.mesh.handle_observation(now, it));
             }
             Msg::Ways(ways) => drop(state.mesh.handle_ways(&ways)),
-            Msg::Stirred => state.mesh.handle_use(now, &state.args.board.drain(now)),
+            Msg::Stirred => {
+                let used = state.args.board.drain(now, turn_of(clock::wall()));
+                state.mesh.handle_use(now, &used);
+            }
             Msg::Command(bytes, told) => {
                 let obeyed = state.mesh.handle_command(clock::wall(), &bytes);
                 // In force first, then said so; whoever asked may be gone.

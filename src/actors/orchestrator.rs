@@ -106,7 +106,10 @@ impl Actor for OrchestratorActor {
         match msg {
             Msg::Check => state.check(now, &myself),
             Msg::Checked(end) => state.checked(now, end),
-            Msg::Drain => state.machine.handle_outcomes(now, &state.args.gauge.drain()),
+            Msg::Drain => {
+                state.args.gauge.note_usual(now);
+                state.machine.handle_outcomes(now, &state.args.gauge.drain());
+            }
             Msg::Told(told) => state.machine.handle_told(now, told),
             Msg::Params(params) => state.machine.handle_params(params),
             Msg::Declared(declared) => {

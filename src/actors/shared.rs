@@ -20,7 +20,7 @@ use crate::mesh::Peers;
 use crate::orders::InForce;
 use crate::session::Table;
 use crate::upstream::Upstream;
-use crate::view::claim::Board;
+use crate::view::board::Board;
 use crate::view::{Capabilities, CapabilityId, View};
 
 /// One node's shared state. Actors write it; requests read it and add to counters.

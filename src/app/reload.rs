@@ -90,6 +90,7 @@ impl Reloader {
         }
         let shared = &self.gateway.shared;
         shared.upstream.dialer().guard.store(Arc::new(later.guard.clone()));
+        shared.board.set_manners(later.policies.manners);
         self.gateway.params.store(Arc::new(super::edge_params(&later)));
         self.named.store(Arc::new(super::configured(&later)));
         if let Some(directory) = shared.refs.directory.load().as_ref() {

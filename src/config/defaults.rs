@@ -49,6 +49,10 @@ pub(super) const REPLAY_ALL_MIB: usize = 256;
 pub(super) const RETRY_PERCENT: u32 = 20;
 /// and ten a second in any case.
 pub(super) const RETRIES_PER_SECOND: u32 = 10;
+/// A call's client hardly notices half a second, and a place lasts about as long.
+pub(super) const PLACE_WAIT: Duration = Duration::from_millis(500);
+/// All of it: in most fleets some region has no orchestrators of its own.
+pub(super) const FOREIGN_PERCENT: u32 = 100;
 /// After four orchestrators the fault is hardly theirs.
 pub(super) const ATTEMPTS: usize = 4;
 /// Connections to one orchestrator.
@@ -118,9 +122,8 @@ pub(super) fn mesh() -> mesh::Params {
         digest_interval: Duration::from_secs(7),
         quarantine: Duration::from_secs(60),
         news_interval: Duration::from_millis(100),
-        // Off until held-back work costs less throughput: see the test `sharing`.
         levels_from: 300,
-        share_load: false,
+        share_load: true,
         about: mesh::About::default(),
         operator: mesh::Operator::default(),
         limits: mesh::limits::Params {

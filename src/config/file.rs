@@ -159,7 +159,7 @@ pub struct Mesh {
     pub operator: Option<PathBuf>,
     /// Where the CA renews certificates, `HOST:PORT`.
     pub enrolment: Option<String>,
-    /// Whether peers tell each other at once where few places are left; they do not by default.
+    /// Whether peers tell each other at once where few places are left; they do while not set.
     pub share_load: Option<bool>,
     /// From how many nodes on regions tell each other less.
     pub levels_from: Option<usize>,
@@ -267,6 +267,13 @@ pub struct Policy {
     pub retry_percent: Option<u32>,
     /// and a second in any case.
     pub retries_per_second: Option<u32>,
+    /// How long a request waits for a place where peers have them all.
+    pub place_wait_ms: Option<u64>,
+    /// The most of an orchestrator's places that work which arrived in other regions has
+    /// together while its own region uses it, in percent.
+    pub foreign_percent: Option<u32>,
+    /// How long it takes until work that spills from a full region to another may be all of it.
+    pub spill_ramp_s: Option<u64>,
 }
 
 /// What a client may wish.

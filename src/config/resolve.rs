@@ -31,6 +31,7 @@ use crate::unit::Country;
 use crate::upstream;
 use crate::upstream::guard::Guard;
 use crate::uri::ServiceUri;
+use crate::view::board::Manners;
 
 /// Collects complaints, so that all are told at once.
 struct Reader {
@@ -496,6 +497,12 @@ fn policies(policy: &file::Policy) -> Policies {
         retries: retry::Params {
             share_permille: policy.retry_percent.unwrap_or(defaults::RETRY_PERCENT) * 10,
             per_second: policy.retries_per_second.unwrap_or(defaults::RETRIES_PER_SECOND),
+        },
+        place_wait: millis(policy.place_wait_ms, defaults::PLACE_WAIT),
+        manners: Manners {
+            foreign_permille: policy.foreign_percent.unwrap_or(defaults::FOREIGN_PERCENT).min(100)
+                * 10,
+            ramp: seconds(policy.spill_ramp_s, Duration::ZERO),
         },
     }
 }

@@ -20,7 +20,7 @@ use crate::policy::{
 };
 use crate::unit::Micros;
 use crate::view::column::COLD_ROUND_TRIPS;
-use crate::view::{CapabilityId, View, claim};
+use crate::view::{CapabilityId, View};
 
 /// A policy that had a part in a decision; each is counted, and shown by `explain`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -166,7 +166,7 @@ impl Gateway {
         rules: &Rules,
         applied: &mut Vec<Applied>,
     ) -> Result<Decision, NoRoute> {
-        let Work::New { capability, variant, mode, .. } = &job.work else {
+        let Work::New { capability, variant, mode, bound, .. } = &job.work else {
             return Err(NoRoute::default());
         };
         let held =
@@ -181,6 +181,8 @@ impl Gateway {
             gpus: &[],
             rules,
             overlook: applied.contains(&Applied::Panic),
+            // What was paid to one of them is of use nowhere else: it does not wait.
+            kept: bound.or(job.kept.as_ref().map(|it| it.orchestrator)),
             tried: &job.tried,
             running: running.map(|on| Running { on, switch: Micros::ZERO }),
             deadline: job.left(now).map(Micros::from),
@@ -218,7 +220,8 @@ impl Gateway {
     }
 
     /// Returns what a client is told when nobody may serve it.
-    fn nobody(&self, view: &View, job: &Job, no_route: NoRoute, now: Instant) -> ServeError {
+    fn nobody(&self, view: &View, job: &mut Job, no_route: NoRoute, now: Instant) -> ServeError {
+        self.note_held(view, job, &no_route, now);
         if let Some(last) = job.nobody_left() {
             return last;
         }
@@ -229,11 +232,32 @@ impl Gateway {
             let left = view.rows().filter_map(|(_slot, row)| row.gauge.resting().left(now)).min();
             return ServeError::Full(left);
         }
-        if no_route.is_all(Exclusion::Taken) {
-            counter!("portolan_held_back_total").increment(1);
-            return ServeError::Full(Some(claim::HOLD));
+        if no_route.is_all_for_now() {
+            return ServeError::Full(None);
         }
         no_route.into()
+    }
+
+    /// Notes where a place is worth waiting for: where `job` was held back, and where it was
+    /// turned away though peers and this node divide the places.
+    fn note_held(&self, view: &View, job: &mut Job, no_route: &NoRoute, now: Instant) {
+        for (reason, name) in [
+            (Exclusion::Taken, "taken"),
+            (Exclusion::ForeignQuota, "foreign-quota"),
+            (Exclusion::SpillRamp, "spill-ramp"),
+        ] {
+            if no_route.has(reason) {
+                counter!("portolan_held_back_total", "reason" => name).increment(1);
+            }
+        }
+        job.held_at.clone_from(&no_route.held);
+        let is_shared = |it: &OrchestratorId| {
+            let row = view.orchestrator(*it).map(|(_slot, row)| row);
+            row.is_some_and(|row| row.gauge.share(now).is_some())
+        };
+        let full = job.full_at.iter().copied().filter(is_shared);
+        job.held_at.extend(full);
+        job.held_at.dedup();
     }
 
     /// Notes who serves `job`, for the requests its client ties to it.

@@ -156,6 +156,7 @@ fn matching(gateway: &Gateway, view: &View, located: &Located, filters: &Filters
             gpus: &filters.gpus,
             rules: &rules,
             overlook: false,
+            kept: None,
             tried: &[],
             running: None,
             deadline: None,

@@ -70,6 +70,7 @@ pub fn hypothetical(
         gpus: &[],
         rules: &rules,
         overlook: false,
+        kept: None,
         tried: &[],
         running: None,
         deadline: None,
@@ -202,6 +203,9 @@ pub fn about(view: &View, row: &Row, now: Instant) -> Value {
         "successes": successes as f64 / 1000.0,
         "failures_told_by": row.outcomes.told_by,
         "in_flight": row.gauge.in_flight(),
+        "claimed_by_peers": row.gauge.claimed(now),
+        "share": row.gauge.share(now),
+        "waiting": row.gauge.waiting(),
         "last_failure": row.last_failure,
     })
 }

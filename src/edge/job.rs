@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use metrics::counter;
 
+use crate::edge::places::Kept;
 use crate::edge::refusal::ServeError;
 use crate::edge::replay::{Replays, Reserved};
 use crate::edge::route::{Refusal, Route, Why};
@@ -47,6 +48,16 @@ pub struct Job {
     pub choosing: Duration,
     /// What its client wishes.
     pub wishes: Wishes,
+    /// Where a place is worth waiting for, as of the last choice that found nobody.
+    pub held_at: Vec<OrchestratorId>,
+    /// Who turned it away for lack of places.
+    pub full_at: Vec<OrchestratorId>,
+    /// Until when it may wait for a place; set when it first does.
+    pub wait_until: Option<Instant>,
+    /// How often it did.
+    pub n_waits: u32,
+    /// The place that is kept for it.
+    pub kept: Option<Kept>,
     last: Option<Refusal>,
 }
 
@@ -115,6 +126,11 @@ impl Job {
             decision: None,
             via: None,
             choosing: Duration::ZERO,
+            held_at: Vec::new(),
+            full_at: Vec::new(),
+            wait_until: None,
+            n_waits: 0,
+            kept: None,
             last: None,
         }
     }
@@ -169,6 +185,9 @@ impl Job {
         tracing::debug!(orchestrator = %route.row.id, %refusal, "refused");
         let again = self.may_try_again(&refusal);
         self.tried.push(route.row.id);
+        if matches!(refusal.why, Why::Full) && !self.full_at.contains(&route.row.id) {
+            self.full_at.push(route.row.id);
+        }
         let belongs = self.belongs();
         if let Why::Client(error) = refusal.why {
             return Err(error);

@@ -21,8 +21,9 @@ impl Gateway {
     /// Connects, sends, and waits for the head of an answer worth passing on.
     pub(crate) async fn open(&self, route: &Route, job: &mut Job) -> Result<Opened, Refusal> {
         let counted = matches!(job.work, Work::New { .. });
+        let kept = job.kept.take();
         let taken = || Refusal::unprocessed(Why::Full, "the one place of a probation is taken");
-        let mut attempt = Attempt::begin(route, counted).ok_or_else(taken)?;
+        let mut attempt = Attempt::begin(route, counted, job.belongs(), kept).ok_or_else(taken)?;
         let exchanged = self.exchange(route, job, &mut attempt).await;
         attempt.heard();
         let judged = match exchanged {
@@ -45,7 +46,9 @@ impl Gateway {
                     route.row.gauge.rest(clock::now(), wait);
                 }
                 if let (Why::Full, Some(of)) = (&refusal.why, capability) {
-                    route.row.gauge.note_full(clock::now(), of);
+                    let runner = offer.and_then(|it| it.runner.as_ref());
+                    let places = runner.map_or(0, |it| it.capacity);
+                    route.row.gauge.note_full(clock::now(), of, places);
                 }
                 attempt.will_end(match refusal.why {
                     Why::Full => Outcome::Full,

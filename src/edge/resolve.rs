@@ -181,6 +181,7 @@ impl Gateway {
                     gpus: wanted.gpus,
                     rules,
                     overlook: false,
+                    kept: None,
                     tried: &[],
                     running: None,
                     deadline: None,

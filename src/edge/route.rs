@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming, SizeHint};
 
 use crate::clock;
+use crate::edge::places::Kept;
 use crate::edge::refusal::ServeError;
 use crate::edge::upload::Upload;
 use crate::livepeer::runner::MAX_ANSWER;
@@ -157,8 +158,15 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Counts an attempt in; `None` when the one place of a probation is taken.
-    pub(crate) fn begin(route: &Route, counted: bool) -> Option<Self> {
+    /// Counts an attempt in, on the place that was `kept` for it where there is one; `None` when
+    /// the one place of a probation is taken. One that is `bound` to its orchestrator puts
+    /// nobody's claims to the test.
+    pub(crate) fn begin(
+        route: &Route,
+        counted: bool,
+        bound: bool,
+        kept: Option<Kept>,
+    ) -> Option<Self> {
         let row = &route.row;
         // What belongs to a session there goes on; only new work is held back.
         let probe = counted && row.standing == Standing::Probation;
@@ -166,7 +174,16 @@ impl Attempt {
             return None;
         }
         let offer = row.offers.get(usize::from(route.offer));
-        let runner = offer.filter(|_| counted).and_then(|it| Some((it, it.runner.as_ref()?)));
+        if let Some(runner) = offer.and_then(|it| it.runner.as_ref()).filter(|_| counted) {
+            row.gauge.note_sought(runner.capacity);
+            if row.gauge.begins_spills() {
+                row.gauge.note_filling(clock::now(), runner.capacity);
+            }
+        }
+        let is_kept = kept.as_ref().is_some_and(|it| it.orchestrator == row.id);
+        let runner = offer
+            .filter(|_| counted && !bound && !is_kept)
+            .and_then(|it| Some((it, it.runner.as_ref()?)));
         let doubted = runner.filter(|(offer, runner)| {
             row.gauge.is_against_claims(clock::now(), offer.capability, runner.capacity)
         });
@@ -174,6 +191,8 @@ impl Attempt {
         if counted {
             row.gauge.begin();
         }
+        // Only now: in between it would be anybody's.
+        drop(kept);
         let gauge = Arc::clone(&row.gauge);
         let usual = offer.and_then(|it| it.service);
         let long = Duration::from(usual.unwrap_or_default()).saturating_mul(5).max(LONG_WAIT);

@@ -7,9 +7,10 @@ use super::Fault;
 use super::Mesh;
 use super::Output;
 use crate::health::Observation;
-use crate::id::{NodeId, OrchestratorId};
-use crate::view::claim::{LIFE, Use};
-use crate::wire::v1::{LoadRowV1, LoadV1};
+use crate::id::{NodeId, OrchestratorId, RegionId};
+use crate::view::board::{PeerNeed, Use};
+use crate::view::claim::LIFE;
+use crate::wire::v1::{LoadRowV1, LoadV1, WantRowV1, WantV1};
 use crate::wire::{MAX_LOADS, Message};
 
 /// How peers use one orchestrator.
@@ -17,8 +18,8 @@ use crate::wire::{MAX_LOADS, Message};
 pub struct Claimed {
     /// Which one.
     pub orchestrator: OrchestratorId,
-    /// What each of those that use it has in flight there.
-    pub in_flight: Vec<u32>,
+    /// What each of those that use it has in flight there, and wants.
+    pub peers: Vec<PeerNeed>,
     /// When the latest of them said so.
     pub at: Instant,
 }
@@ -41,28 +42,44 @@ struct Told {
     less: Option<(Instant, u32)>,
     /// Attempts turned away as of the last look.
     refused: u32,
+    waiting: u32,
+    /// What all together had there at the last refusal.
+    places: u32,
+    /// Since when less waits, and how much.
+    fewer: Option<(Instant, u32)>,
+}
+
+/// What peers are to be told.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct News {
+    loads: Vec<LoadRowV1>,
+    wants: Vec<WantRowV1>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Claim {
     in_flight: u32,
+    waiting: u32,
+    places: u32,
     at: Instant,
 }
 
 impl Claims {
     /// Takes how this node uses some orchestrators; returns what peers should know of it at
     /// once: what is scarce, and that it still is so. That less is used waits its time.
-    fn news(&mut self, now: Instant, used: &[Use]) -> Vec<LoadRowV1> {
-        let mut rows = Vec::new();
+    fn news(&mut self, now: Instant, used: &[Use]) -> News {
+        let mut news = News::default();
         for it in used {
             let (id, in_flight) = (it.orchestrator, it.in_flight);
+            let waiting = rounded(it.waiting);
             let n_told = self.told.len();
             let Some(told) = self.told.get_mut(&id) else {
-                if it.scarce && in_flight > 0 && n_told < HELD_MAX {
-                    let refused = it.refused;
-                    let told = Told { sent: in_flight, at: now, less: None, refused };
-                    self.told.insert(id, told);
-                    rows.push(row(id, in_flight));
+                if it.scarce && in_flight + waiting > 0 && n_told < HELD_MAX {
+                    self.told.insert(id, Told::new(now, it));
+                    news.loads.push(row(id, in_flight));
+                    if waiting > 0 || it.places > 0 {
+                        news.wants.push(want(id, waiting, it.places));
+                    }
                 }
                 continue;
             };
@@ -71,59 +88,101 @@ impl Claims {
             let (before, refused) = (told.sent, it.refused);
             *told =
                 Told { refused, sent: in_flight.max(before.saturating_sub(n_refused)), ..*told };
-            if in_flight < told.sent {
-                let since = told.less.map_or(now, |(since, _less)| since);
-                told.less = Some((since, in_flight));
-            } else {
-                told.less = None;
-            }
+            told.less = later(told.less, now, in_flight, told.sent);
+            told.fewer = later(told.fewer, now, waiting, told.waiting);
             let is_old = now.saturating_duration_since(told.at) >= RENEW;
             if told.sent != before || is_old {
                 told.at = now;
-                rows.push(row(id, told.sent));
+                news.loads.push(row(id, told.sent));
+            }
+            let is_known = waiting <= told.waiting && it.places == told.places;
+            if !is_known || is_old && (told.waiting > 0 || told.places > 0) {
+                (told.waiting, told.places) = (waiting.max(told.waiting), it.places);
+                news.wants.push(want(id, told.waiting, told.places));
             }
         }
-        rows
+        news
     }
 
-    /// Returns where less has been used for [`KEEP`].
-    fn less(&mut self, now: Instant) -> Vec<LoadRowV1> {
-        let mut rows = Vec::new();
+    /// Returns where less has been used, or fewer have waited, for [`KEEP`].
+    fn less(&mut self, now: Instant) -> News {
+        let mut news = News::default();
         self.told.retain(|id, told| {
-            let Some((_since, in_flight)) = told.less.filter(|it| it.0 + KEEP <= now) else {
-                return true;
-            };
-            *told = Told { sent: in_flight, at: now, less: None, ..*told };
-            rows.push(row(*id, in_flight));
-            in_flight > 0
+            let is_due = |it: &(Instant, u32)| it.0 + KEEP <= now;
+            if let Some((_since, waiting)) = told.fewer.filter(is_due) {
+                (told.waiting, told.fewer) = (waiting, None);
+                news.wants.push(want(*id, waiting, told.places));
+            }
+            if let Some((_since, in_flight)) = told.less.filter(is_due) {
+                *told = Told { sent: in_flight, at: now, less: None, ..*told };
+                news.loads.push(row(*id, in_flight));
+            }
+            told.sent > 0 || told.waiting > 0
         });
-        rows
+        news
     }
 
     /// Returns when [`Self::less`] next has something to say.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.told.values().filter_map(|it| Some(it.less?.0 + KEEP)).min()
+        let due = |it: &Told| [it.less, it.fewer].into_iter().flatten().map(|it| it.0 + KEEP).min();
+        self.told.values().filter_map(due).min()
     }
 
-    /// Takes what `node` said; returns how its peers use what it named.
-    fn hear(&mut self, now: Instant, node: NodeId, load: &LoadV1) -> Vec<Claimed> {
+    /// Takes what `node` said it has in flight; returns which orchestrators that was about.
+    fn hear(&mut self, now: Instant, node: NodeId, load: &LoadV1) -> Vec<OrchestratorId> {
         let age = Duration::from_millis(load.age_ms.into());
         let Some(at) = now.checked_sub(age).filter(|_| age <= LIFE) else { return Vec::new() };
-        self.expire_at = self.expire_at.or(Some(now + LIFE));
-        let mut claimed = Vec::with_capacity(load.rows.len());
+        let mut heard = Vec::with_capacity(load.rows.len());
         for row in &load.rows {
-            let orchestrator = OrchestratorId(row.orchestrator);
-            if !self.heard.contains_key(&orchestrator) && self.heard.len() >= HELD_MAX {
-                continue;
+            let id = OrchestratorId(row.orchestrator);
+            if let Some(claim) = self.claim(now, id, node) {
+                (claim.in_flight, claim.at) = (row.in_flight, at);
+                heard.push(id);
             }
-            let of_it = self.heard.entry(orchestrator).or_default();
-            of_it.retain(|_node, it| it.is_fresh(now));
-            of_it.insert(node, Claim { in_flight: row.in_flight, at });
-            let in_flight = of_it.values().map(|it| it.in_flight).collect();
-            let latest = of_it.values().map(|it| it.at).max().unwrap_or(at);
-            claimed.push(Claimed { orchestrator, in_flight, at: latest });
         }
-        claimed
+        heard
+    }
+
+    /// Takes how much `node` said waits there; returns which orchestrators that was about.
+    fn hear_want(&mut self, now: Instant, node: NodeId, want: &WantV1) -> Vec<OrchestratorId> {
+        let mut heard = Vec::with_capacity(want.rows.len());
+        for row in &want.rows {
+            let id = OrchestratorId(row.orchestrator);
+            if let Some(claim) = self.claim(now, id, node) {
+                (claim.waiting, claim.places, claim.at) = (row.waiting, row.places, now);
+                heard.push(id);
+            }
+        }
+        heard
+    }
+
+    /// Returns what is held of `node` at an orchestrator; `None` when there is no room.
+    fn claim(&mut self, now: Instant, id: OrchestratorId, node: NodeId) -> Option<&mut Claim> {
+        if !self.heard.contains_key(&id) && self.heard.len() >= HELD_MAX {
+            return None;
+        }
+        self.expire_at = self.expire_at.or(Some(now + LIFE));
+        let of_it = self.heard.entry(id).or_default();
+        of_it.retain(|_node, it| it.is_fresh(now));
+        Some(of_it.entry(node).or_insert(Claim { in_flight: 0, waiting: 0, places: 0, at: now }))
+    }
+
+    /// Returns how peers use an orchestrator; `region` says where each of them runs.
+    fn claimed(
+        &self,
+        orchestrator: OrchestratorId,
+        region: impl Fn(NodeId) -> Option<RegionId>,
+    ) -> Option<Claimed> {
+        let of_it = self.heard.get(&orchestrator)?;
+        let need = |(node, it): (&NodeId, &Claim)| PeerNeed {
+            node: *node,
+            region: region(*node),
+            in_flight: it.in_flight,
+            waiting: it.waiting,
+            places: it.places,
+        };
+        let at = of_it.values().map(|it| it.at).max()?;
+        Some(Claimed { orchestrator, peers: of_it.iter().map(need).collect(), at })
     }
 
     /// Forgets what is over.
@@ -143,6 +202,42 @@ fn row(orchestrator: OrchestratorId, in_flight: u32) -> LoadRowV1 {
     LoadRowV1 { orchestrator: orchestrator.0, in_flight }
 }
 
+fn want(orchestrator: OrchestratorId, waiting: u32, places: u32) -> WantRowV1 {
+    WantRowV1 { orchestrator: orchestrator.0, waiting, places }
+}
+
+/// Rounds up to a power of two: shares hardly change by less, and it is told seldom.
+fn rounded(waiting: u32) -> u32 {
+    match waiting {
+        0 => 0,
+        1.. => waiting.checked_next_power_of_two().unwrap_or(waiting),
+    }
+}
+
+/// Returns since when there is less than was told, and how much.
+fn later(
+    before: Option<(Instant, u32)>,
+    now: Instant,
+    less: u32,
+    told: u32,
+) -> Option<(Instant, u32)> {
+    (less < told).then(|| (before.map_or(now, |(since, _less)| since), less))
+}
+
+impl Told {
+    fn new(now: Instant, used: &Use) -> Self {
+        Self {
+            sent: used.in_flight,
+            at: now,
+            less: None,
+            refused: used.refused,
+            waiting: rounded(used.waiting),
+            places: used.places,
+            fewer: None,
+        }
+    }
+}
+
 impl Claim {
     fn is_fresh(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.at) <= LIFE
@@ -154,24 +249,27 @@ impl Mesh {
     /// should know of it. What no budget is left for, the next health record tells.
     pub fn handle_use(&mut self, now: Instant, used: &[Use]) {
         if self.params.share_load {
-            let rows = self.claims.news(now, used);
-            self.tell_load(&rows);
+            let news = self.claims.news(now, used);
+            self.tell_use(&news);
         }
     }
 
     /// Tells where less is used than before.
     pub(super) fn tell_less(&mut self, now: Instant) {
-        let rows = self.claims.less(now);
-        self.tell_load(&rows);
+        let news = self.claims.less(now);
+        self.tell_use(&news);
     }
 
-    fn tell_load(&mut self, rows: &[LoadRowV1]) {
+    fn tell_use(&mut self, news: &News) {
+        let load = |rows: &[LoadRowV1]| Message::Load(LoadV1 { age_ms: 0, rows: rows.to_vec() });
+        let want = |rows: &[WantRowV1]| Message::Want(WantV1 { rows: rows.to_vec() });
+        let loads = news.loads.chunks(MAX_LOADS).map(load);
+        let messages: Vec<Message> = loads.chain(news.wants.chunks(MAX_LOADS).map(want)).collect();
         let up: Vec<NodeId> = self.links().collect();
-        for rows in rows.chunks(MAX_LOADS) {
+        for message in messages {
             for &peer in &up {
                 if self.budget.has_credit() {
-                    let load = LoadV1 { age_ms: 0, rows: rows.to_vec() };
-                    self.send(peer, Message::Load(load));
+                    self.send(peer, message.clone());
                 }
             }
         }
@@ -186,16 +284,35 @@ impl Mesh {
         if !self.params.share_load {
             return;
         }
-        let claimed = self.claims.hear(now, node, load);
+        let heard = self.claims.hear(now, node, load);
+        self.tell_claimed(&heard);
+    }
+
+    /// Takes what waits for places at a peer.
+    pub(super) fn take_want(&mut self, now: Instant, node: NodeId, want: &WantV1) {
+        if want.rows.iter().any(|row| row.waiting > Observation::MAX_IN_FLIGHT) {
+            return self.quarantine(now, node, Fault::Value);
+        }
+        if self.params.share_load {
+            let heard = self.claims.hear_want(now, node, want);
+            self.tell_claimed(&heard);
+        }
+    }
+
+    fn tell_claimed(&mut self, heard: &[OrchestratorId]) {
+        let region = |node| self.peers.get(&node)?.region;
+        let claimed = heard.iter().filter_map(|it| self.claims.claimed(*it, region));
+        let claimed: Vec<Claimed> = claimed.collect();
         if !claimed.is_empty() {
             self.outputs.push_back(Output::Claimed(claimed));
         }
     }
 }
 
-/// A place that is given back stays this node's for so long: its own clients who wait for one
-/// come first, and no two nodes run for the same place.
-const KEEP: Duration = Duration::from_millis(150);
+/// A place that is given back stays this node's for so long, and so does one that somebody
+/// waited for: its own clients come first, and what comes and goes is told once. Then it is
+/// lent to whoever wants it.
+const KEEP: Duration = Duration::from_millis(50);
 
 /// What is in use is told again after so long, if it was touched: half of its life.
 const RENEW: Duration = Duration::from_secs(1);
@@ -218,24 +335,33 @@ mod tests {
     fn more_is_told_at_once_and_less_when_it_lasts() {
         let (mut claims, now) = (Claims::default(), clock::now());
         let used_of = |in_flight, refused, scarce| {
-            [Use { orchestrator: OrchestratorId(7), in_flight, refused, scarce }]
+            [Use {
+                orchestrator: OrchestratorId(7),
+                in_flight,
+                waiting: 0,
+                places: 0,
+                refused,
+                scarce,
+            }]
         };
         let used = |in_flight, scarce| used_of(in_flight, 0, scarce);
-        let said = |in_flight| vec![row(OrchestratorId(7), in_flight)];
-        assert_eq!(claims.news(now, &used(1, false)), []);
+        let said =
+            |in_flight| News { loads: vec![row(OrchestratorId(7), in_flight)], ..News::default() };
+        let nothing = News::default;
+        assert_eq!(claims.news(now, &used(1, false)), nothing());
         assert_eq!(claims.news(now, &used(4, true)), said(4));
-        assert_eq!(claims.news(now, &used(4, true)), []);
-        assert_eq!(claims.news(now, &used(3, true)), []);
+        assert_eq!(claims.news(now, &used(4, true)), nothing());
+        assert_eq!(claims.news(now, &used(3, true)), nothing());
         assert_eq!(claims.next_timeout(), Some(now + KEEP));
-        assert_eq!(claims.news(now, &used(4, true)), [], "taken again in time");
+        assert_eq!(claims.news(now, &used(4, true)), nothing(), "taken again in time");
         assert_eq!(claims.next_timeout(), None);
-        assert_eq!(claims.news(now, &used(1, false)), []);
-        assert_eq!(claims.news(now + KEEP / 2, &used(2, false)), []);
-        assert_eq!(claims.less(now + KEEP / 2), []);
+        assert_eq!(claims.news(now, &used(1, false)), nothing());
+        assert_eq!(claims.news(now + KEEP / 2, &used(2, false)), nothing());
+        assert_eq!(claims.less(now + KEEP / 2), nothing());
         assert_eq!(claims.less(now + KEEP), said(2));
-        assert_eq!(claims.news(now + RENEW, &used(2, true)), []);
+        assert_eq!(claims.news(now + RENEW, &used(2, true)), nothing());
         assert_eq!(claims.news(now + RENEW + KEEP, &used(2, true)), said(2), "still so");
-        assert_eq!(claims.news(now + RENEW + KEEP, &used(0, false)), []);
+        assert_eq!(claims.news(now + RENEW + KEEP, &used(0, false)), nothing());
         assert_eq!(claims.less(now + RENEW + KEEP * 2), said(0));
         assert!(claims.told.is_empty());
         let late = now + RENEW * 3;
@@ -247,21 +373,51 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_is_told_in_steps_and_lent_when_it_is_gone() {
+        let (mut claims, now) = (Claims::default(), clock::now());
+        let waits = |waiting| {
+            let orchestrator = OrchestratorId(7);
+            [Use {
+                orchestrator,
+                in_flight: 0,
+                waiting,
+                places: 0,
+                refused: 0,
+                scarce: waiting > 0,
+            }]
+        };
+        let said =
+            |waiting| News { wants: vec![want(OrchestratorId(7), waiting, 0)], loads: vec![] };
+        let first = News { loads: vec![row(OrchestratorId(7), 0)], ..said(4) };
+        assert_eq!(claims.news(now, &waits(3)), first);
+        assert_eq!(claims.news(now, &waits(4)), News::default());
+        assert_eq!(claims.news(now, &waits(5)), said(8));
+        assert_eq!(claims.news(now, &waits(0)), News::default());
+        assert_eq!(claims.next_timeout(), Some(now + KEEP));
+        assert_eq!(claims.less(now + KEEP), said(0));
+        assert!(claims.told.is_empty());
+    }
+
+    #[test]
     fn each_peer_speaks_for_itself_and_is_forgotten_in_time() {
         let (mut claims, now) = (Claims::default(), clock::now());
+        let id = OrchestratorId(7);
         let [a, b]: [NodeId; 2] = ["a".parse().unwrap(), "b".parse().unwrap()];
+        let told = |claims: &Claims| {
+            let claimed = claims.claimed(id, |_node| None).unwrap();
+            let of = claimed.peers.iter().map(|it| (it.node, it.in_flight, it.waiting)).collect();
+            (of, claimed.at)
+        };
         claims.hear(now, a, &load(0, &[(7, 4)]));
         let later = now + Duration::from_secs(1);
-        let both = claims.hear(later, b, &load(0, &[(7, 2)]));
-        let of = |in_flight: &[u32], at| Claimed {
-            orchestrator: OrchestratorId(7),
-            in_flight: in_flight.to_vec(),
-            at,
-        };
-        assert_eq!(both, [of(&[4, 2], later)]);
-        assert_eq!(claims.hear(later, a, &load(0, &[(7, 1)])), [of(&[1, 2], later)]);
+        assert_eq!(claims.hear(later, b, &load(0, &[(7, 2)])), [id]);
+        assert_eq!(told(&claims), (vec![(a, 4, 0), (b, 2, 0)], later));
+        let waits = WantV1 { rows: vec![WantRowV1 { orchestrator: 7, waiting: 8, places: 0 }] };
+        assert_eq!(claims.hear_want(later, a, &waits), [id]);
+        assert_eq!(told(&claims), (vec![(a, 4, 8), (b, 2, 0)], later));
         let last = later + LIFE + Duration::from_millis(1);
-        assert_eq!(claims.hear(last, a, &load(0, &[(7, 3)])), [of(&[3], last)]);
+        claims.hear(last, a, &load(0, &[(7, 3)]));
+        assert_eq!(told(&claims), (vec![(a, 3, 0)], last));
         assert_eq!(claims.hear(last, a, &load(2_001, &[(7, 9)])), [], "too old on arrival");
         claims.expire(last + LIFE * 2);
         assert!(claims.heard.is_empty() && claims.expire_at.is_none());

@@ -93,6 +93,8 @@ pub struct Ask<'a> {
     pub rules: &'a Rules,
     /// Whether suspensions are overlooked, as in a panic.
     pub overlook: bool,
+    /// Where a place is kept for it, after it has waited.
+    pub kept: Option<OrchestratorId>,
     /// Who was tried already for this request.
     pub tried: &'a [OrchestratorId],
     /// Where its session runs now, when there is one.

@@ -83,6 +83,7 @@ mod tests {
             gpus: &[],
             rules,
             overlook: false,
+            kept: None,
             tried: &[],
             running: None,
             deadline: None,

@@ -55,6 +55,8 @@ pub enum Verdict {
 pub struct NoRoute {
     /// How many were out for each reason, most frequent first.
     pub excluded: Vec<(Exclusion, usize)>,
+    /// Where a place is worth waiting for, best first; a few at most.
+    pub held: Vec<OrchestratorId>,
 }
 
 /// Chooses who serves `ask`.
@@ -121,6 +123,15 @@ impl NoRoute {
     pub fn is_all(&self, reason: Exclusion) -> bool {
         let others = self.excluded.iter().filter(|(it, _count)| *it != Exclusion::Tried);
         self.has(reason) && others.into_iter().all(|(it, _count)| *it == reason)
+    }
+}
+
+impl NoRoute {
+    /// Tells whether all who were not tried yet are out for the moment only, for lack of places.
+    pub fn is_all_for_now(&self) -> bool {
+        let mut others = self.excluded.iter().map(|it| it.0).filter(|it| *it != Exclusion::Tried);
+        let first = others.next();
+        first.is_some_and(Exclusion::is_for_now) && others.all(Exclusion::is_for_now)
     }
 }
 
@@ -252,7 +263,12 @@ impl Found {
         }
         let mut excluded: Vec<_> = counts.into_iter().collect();
         excluded.sort_by_key(|(reason, count)| (std::cmp::Reverse(*count), *reason));
-        NoRoute { excluded }
+        let is_held = |it: &&Looked| it.end.is_err_and(Exclusion::is_for_now);
+        let mut held: Vec<_> =
+            self.looked.iter().filter(is_held).map(|it| it.orchestrator).collect();
+        held.dedup();
+        held.truncate(HELD_MAX);
+        NoRoute { excluded, held }
     }
 }
 
@@ -370,6 +386,8 @@ fn describe(excluded: &[(Exclusion, usize)]) -> String {
     excluded.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
+/// Places are waited for at so many at once: whichever is free first.
+const HELD_MAX: usize = 4;
 /// With fewer than this many of the short list eligible, the whole index is scanned.
 const ENOUGH: usize = 3;
 /// A scan looks at this many of the cheapest first.

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::policy::ask::{Ask, PathKind, Shut};
+use crate::view::outcome::HeldBack;
 use crate::view::row::{Offer, Row, Standing};
 
 /// Why a candidate may not serve a request.
@@ -19,8 +20,12 @@ pub enum Exclusion {
     ProbationTaken,
     /// It asked to be left alone for a while.
     Resting,
-    /// It was full a moment ago, and peers use its places still.
+    /// Its places are those of peers, who use them or wait for them.
     Taken,
+    /// What is left of its places is kept for its own region.
+    ForeignQuota,
+    /// Its own region is full of late, and work turns here by and by.
+    SpillRamp,
     /// It takes nothing new.
     Draining,
     /// Its region is turned down, and this client is not among those it gets.
@@ -45,6 +50,13 @@ pub enum Exclusion {
     Deadline,
 }
 
+impl Exclusion {
+    /// Tells whether a place there is worth waiting for.
+    pub fn is_for_now(self) -> bool {
+        matches!(self, Self::Taken | Self::ForeignQuota | Self::SpillRamp)
+    }
+}
+
 /// Returns why `offer` of `row` may not serve `ask`, or `None` when it may.
 #[inline]
 pub fn exclusion(
@@ -66,9 +78,16 @@ pub fn exclusion(
         return Some(Exclusion::Tried);
     }
     let resting = || row.gauge.resting().left(now).map(|_left| Exclusion::Resting);
+    // A client that connects by itself is in nobody's share.
     let taken = || {
-        let places = offer.runner.as_ref()?.capacity;
-        row.gauge.is_taken(now, offer.capability, places).then_some(Exclusion::Taken)
+        let places = offer.runner.as_ref().filter(|_| ask.path == PathKind::Relayed)?.capacity;
+        let kept = ask.kept == Some(row.id);
+        let held_back = row.gauge.held_back(now, offer.capability, places, kept)?;
+        Some(match held_back {
+            HeldBack::Taken => Exclusion::Taken,
+            HeldBack::Quota => Exclusion::ForeignQuota,
+            HeldBack::Ramp => Exclusion::SpillRamp,
+        })
     };
     standing
         .or_else(resting)

@@ -151,6 +151,7 @@ mod tests {
             gpus: &[],
             rules,
             overlook: false,
+            kept: None,
             tried: &[],
             running: None,
             deadline: None,

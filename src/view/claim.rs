@@ -1,18 +1,15 @@
 //! Places that peers say they use, told within moments rather than with the next check.
 //!
 //! A claim is evidence of load, never a verdict: it makes an orchestrator look busier for
-//! [`LIFE`] and is then forgotten. Alone it keeps nobody away; only together with a refusal
-//! that this node met itself does it, for [`HOLD`], so that a peer that lies costs nobody a
-//! place.
+//! [`LIFE`] and is then forgotten. It never takes this node's even share away; beyond that it
+//! keeps work away while refusals met here bear it out, and for a few attempts, [`HOLD`]
+//! apart and more, where none does.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::id::OrchestratorId;
 use crate::view::CapabilityId;
-use crate::view::outcome::Gauge;
 
 /// What peers claim at one orchestrator: places in the low bits, milliseconds since a moment
 /// their owner keeps elsewhere above them.
@@ -26,12 +23,26 @@ impl Claims {
         self.0.store(ms(since, at) << PLACES_BITS | places, Ordering::Relaxed);
     }
 
+    /// Tells whether nothing was ever taken.
+    #[inline]
+    pub(crate) fn is_blank(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
     /// Returns the places claimed by peers, as they count at `now`.
     #[inline]
     pub(crate) fn places(&self, since: &OnceLock<Instant>, now: Instant) -> u32 {
         match self.0.load(Ordering::Relaxed) {
             0 => 0,
-            packed => fresh(packed, ms(since, now)),
+            packed => fresh(packed, ms(since, now), LIFE),
+        }
+    }
+
+    /// Returns the places taken within `life`.
+    pub(crate) fn within(&self, since: &OnceLock<Instant>, now: Instant, life: Duration) -> u32 {
+        match self.0.load(Ordering::Relaxed) {
+            0 => 0,
+            packed => fresh(packed, ms(since, now), life),
         }
     }
 }
@@ -80,115 +91,80 @@ impl Fulness {
         now: Instant,
         of: CapabilityId,
     ) -> bool {
+        self.is_within(since, now, HOLD) && self.is_said(of)
+    }
+
+    /// Tells whether it said so, of whatever, within `last`.
+    pub(crate) fn is_within(
+        &self,
+        since: &OnceLock<Instant>,
+        now: Instant,
+        last: Duration,
+    ) -> bool {
         let packed = self.0.load(Ordering::Relaxed);
         let age = (ms(since, now) + 1).saturating_sub(packed >> PLACES_BITS);
-        packed > 0
-            && packed & PLACES_MAX == u64::from(of.0) & PLACES_MAX
-            && age <= HOLD.as_millis() as u64
+        packed > 0 && age <= last.as_millis() as u64
+    }
+}
+
+/// Whether the division of an orchestrator's places is believed: what it rests on is the word
+/// of peers. When it was last put to the test, and how often of late it did not pass.
+#[derive(Debug, Default)]
+pub(crate) struct Trust {
+    tested: AtomicU64,
+    wrong: AtomicU64,
+}
+
+impl Trust {
+    /// Begins anew: the next test is due after [`HOLD`].
+    pub(crate) fn begin(&self, since: &OnceLock<Instant>, now: Instant) {
+        self.tested.store((ms(since, now) + 1) << COUNT_BITS, Ordering::Relaxed);
+    }
+
+    /// Notes a test: the next is due after twice the time this one was.
+    pub(crate) fn test(&self, since: &OnceLock<Instant>, now: Instant) {
+        let n_tests = (self.tested.load(Ordering::Relaxed) & COUNT_MAX) + 1;
+        let packed = (ms(since, now) + 1) << COUNT_BITS | n_tests.min(TESTS_APART_MAX);
+        self.tested.store(packed, Ordering::Relaxed);
+    }
+
+    /// Notes a refusal: there was no place beyond what is divided.
+    pub(crate) fn passed(&self) {
+        self.wrong.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes that somebody was served beyond this node's share.
+    pub(crate) fn failed(&self, since: &OnceLock<Instant>, now: Instant) {
+        let count = (self.n_wrong(since, now) + 1).min(COUNT_MAX);
+        self.wrong.store((ms(since, now) + 1) << COUNT_BITS | count, Ordering::Relaxed);
+        self.begin(since, now);
+    }
+
+    /// Tells whether work beyond the share is to wait.
+    pub(crate) fn holds(&self, since: &OnceLock<Instant>, now: Instant) -> bool {
+        let tested = self.tested.load(Ordering::Relaxed);
+        let age = (ms(since, now) + 1).saturating_sub(tested >> COUNT_BITS);
+        age <= (HOLD.as_millis() as u64) << (tested & COUNT_MAX)
+            && self.n_wrong(since, now) < u64::from(WRONG_MAX)
+    }
+
+    fn n_wrong(&self, since: &OnceLock<Instant>, now: Instant) -> u64 {
+        let packed = self.wrong.load(Ordering::Relaxed);
+        let age = (ms(since, now) + 1).saturating_sub(packed >> COUNT_BITS);
+        if age > FORGIVEN.as_millis() as u64 { 0 } else { packed & COUNT_MAX }
     }
 }
 
 /// Kept out of the way of choices among whom nobody claims anything.
 #[inline(never)]
-fn fresh(packed: u64, now_ms: u64) -> u32 {
+fn fresh(packed: u64, now_ms: u64, life: Duration) -> u32 {
     let age = now_ms.saturating_sub(packed >> PLACES_BITS);
-    if age > LIFE.as_millis() as u64 { 0 } else { (packed & PLACES_MAX) as u32 }
+    if age > life.as_millis() as u64 { 0 } else { (packed & PLACES_MAX) as u32 }
 }
 
 fn ms(since: &OnceLock<Instant>, at: Instant) -> u64 {
     let since = *since.get_or_init(|| at);
     (at.saturating_duration_since(since).as_millis() as u64).min(MS_MAX - 1)
-}
-
-/// The orchestrators whose use peers may have to be told of: marked by requests, read by the
-/// mesh. A request writes two atomics; the lock is the actors' own.
-#[derive(Debug)]
-pub struct Board {
-    stirred: AtomicBool,
-    marks: [AtomicU64; MARKS],
-    gauges: Mutex<BTreeMap<OrchestratorId, Weak<Gauge>>>,
-}
-
-/// What one orchestrator is used for, as peers are told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Use {
-    /// Which one.
-    pub orchestrator: OrchestratorId,
-    /// What of this node's is in flight there.
-    pub in_flight: u32,
-    /// Attempts of this node it turned away because it was full, since the beginning.
-    pub refused: u32,
-    /// Whether so few places are left that peers should know at once.
-    pub scarce: bool,
-}
-
-impl Default for Board {
-    fn default() -> Self {
-        Self {
-            stirred: AtomicBool::new(false),
-            marks: std::array::from_fn(|_mark| AtomicU64::new(0)),
-            gauges: Mutex::default(),
-        }
-    }
-}
-
-impl Board {
-    /// Returns the counters of an orchestrator on this board, new ones where there are none.
-    pub fn gauge(self: &Arc<Self>, orchestrator: OrchestratorId) -> Arc<Gauge> {
-        let mut gauges = self.lock();
-        if let Some(gauge) = gauges.get(&orchestrator).and_then(Weak::upgrade) {
-            return gauge;
-        }
-        gauges.retain(|_id, it| it.strong_count() > 0);
-        let gauge = Arc::new(Gauge::on(Arc::clone(self), orchestrator));
-        gauges.insert(orchestrator, Arc::downgrade(&gauge));
-        gauge
-    }
-
-    /// Marks an orchestrator as used otherwise than before. Two that meet in one mark: the
-    /// later one stays, and the other is told of with its next record.
-    #[inline]
-    pub(crate) fn mark(&self, orchestrator: OrchestratorId) {
-        let at = orchestrator.0 as usize % MARKS;
-        self.marks[at].store(orchestrator.0, Ordering::Relaxed);
-        self.stirred.store(true, Ordering::Release);
-    }
-
-    /// Tells whether anything was marked since the last [`Self::drain`].
-    pub fn is_stirred(&self) -> bool {
-        self.stirred.load(Ordering::Acquire)
-    }
-
-    /// Takes the marks: how each marked orchestrator is used at `now`.
-    pub fn drain(&self, now: Instant) -> Vec<Use> {
-        if !self.stirred.swap(false, Ordering::AcqRel) {
-            return Vec::new();
-        }
-        let gauges = self.lock();
-        let used = |mark: &AtomicU64| {
-            let orchestrator = OrchestratorId(mark.swap(0, Ordering::Relaxed));
-            let gauge = gauges.get(&orchestrator)?.upgrade()?;
-            let in_flight = gauge.in_flight();
-            let load = u64::from(in_flight) + u64::from(gauge.claimed(now));
-            let scarce = load * SCARCE_FROM >= u64::from(gauge.places());
-            Some(Use { orchestrator, in_flight, refused: gauge.refused().ever, scarce })
-        };
-        self.marks.iter().filter_map(used).collect()
-    }
-
-    /// Takes what each of the peers that use an orchestrator has in flight there, as of `at`.
-    /// Nobody is believed to use more than all of it.
-    pub fn claim(&self, at: Instant, orchestrator: OrchestratorId, in_flight: &[u32]) {
-        let gauge = self.lock().get(&orchestrator).and_then(Weak::upgrade);
-        let Some(gauge) = gauge else { return };
-        let most = gauge.places();
-        let sum = in_flight.iter().fold(0, |sum: u32, it| sum.saturating_add((*it).min(most)));
-        gauge.claim(at, sum);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<OrchestratorId, Weak<Gauge>>> {
-        self.gauges.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// A claim counts for so long: by then the next health record has told of what lasts.
@@ -198,11 +174,17 @@ pub const LIFE: Duration = Duration::from_secs(2);
 pub const HOLD: Duration = LIFE;
 /// Claims that were wrong so often, without a refusal in between, keep nobody waiting.
 const WRONG_MAX: u32 = 3;
-/// Places are scarce from an eighth in use on: the rest may be those of another runner, and
-/// several nodes may take what is left at once.
-const SCARCE_FROM: u64 = 8;
-/// Orchestrators marked between two looks, 25 ms apart; more meet in one mark.
-const MARKS: usize = 256;
+/// How much was in use when it last said that it was full is believed for so long.
+pub(crate) const LEARNED_FOR: Duration = Duration::from_secs(30);
+/// After a refusal within the share, somebody outside the mesh has places: no more than were
+/// in flight then are tried for so long.
+pub(crate) const PAUSE: Duration = Duration::from_millis(250);
+/// Divisions that did not pass the test are given another chance after this.
+const FORGIVEN: Duration = Duration::from_secs(30);
+/// The most doublings between two tests of a division that passes them: 16 s apart.
+const TESTS_APART_MAX: u64 = 3;
+const COUNT_BITS: u32 = 8;
+const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 /// Places stand in the low 24 bits, milliseconds in the 40 above them (34 years).
 const PLACES_BITS: u32 = 24;
 const PLACES_MAX: u64 = (1 << PLACES_BITS) - 1;
@@ -210,11 +192,30 @@ const MS_MAX: u64 = (1 << (64 - PLACES_BITS)) - 1;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::clock;
-    use crate::view::outcome::Outcome;
+    use crate::id::OrchestratorId;
+    use crate::view::board::{Board, PeerNeed};
+    use crate::view::outcome::Gauge;
 
     const ID: OrchestratorId = OrchestratorId(77);
+
+    fn is_taken(gauge: &Gauge, now: Instant, of: CapabilityId, places: u32) -> bool {
+        gauge.held_back(now, of, places, false).is_some()
+    }
+
+    fn peers(in_flight: &[u32]) -> Vec<PeerNeed> {
+        let need = |(at, in_flight): (usize, &u32)| PeerNeed {
+            node: format!("peer-{at}").parse().unwrap(),
+            region: None,
+            in_flight: *in_flight,
+            waiting: 0,
+            places: 0,
+        };
+        in_flight.iter().enumerate().map(need).collect()
+    }
 
     #[test]
     fn a_claim_counts_for_two_seconds() {
@@ -228,53 +229,29 @@ mod tests {
     }
 
     #[test]
-    fn what_requests_stir_is_told_once_and_only_what_is_scarce_is_urgent() {
-        let (board, now) = (Arc::new(Board::default()), clock::now());
-        let gauge = board.gauge(ID);
-        assert!(Arc::ptr_eq(&gauge, &board.gauge(ID)), "one set of counters each");
-        gauge.set_places(10);
-        assert!(!board.is_stirred() && board.drain(now).is_empty());
-        gauge.begin();
-        let used = |in_flight, scarce| [Use { orchestrator: ID, in_flight, refused: 0, scarce }];
-        assert_eq!(board.drain(now), used(1, false));
-        assert_eq!(board.drain(now), []);
-        gauge.begin();
-        assert_eq!(board.drain(now), used(2, true));
-        (0..2).for_each(|_| gauge.end(Outcome::Neutral));
-        assert_eq!(board.drain(now), used(0, false));
-        board.claim(now, ID, &[3]);
-        gauge.begin();
-        assert_eq!(board.drain(now), used(1, true), "peers' use counts too");
-        drop(gauge);
-        assert_eq!(board.lock().len(), 1);
-        board.gauge(OrchestratorId(78));
-        assert_eq!(board.lock().len(), 1, "what is gone makes room");
-    }
-
-    #[test]
     fn a_liar_keeps_nobody_away_and_claims_at_most_all_of_it() {
         let (board, now) = (Arc::new(Board::default()), clock::now());
         let (gauge, one, other) = (board.gauge(ID), CapabilityId(1), CapabilityId(2));
         gauge.set_places(20);
-        board.claim(now, ID, &[u32::MAX, 2]);
+        board.claim(now, 0, ID, &peers(&[u32::MAX, 2]));
         assert_eq!(gauge.claimed(now), 22);
-        assert!(!gauge.is_taken(now, one, 10), "nothing here says so");
-        gauge.note_full(now, one);
-        assert!(gauge.is_taken(now, one, 10) && !gauge.is_taken(now, other, 10));
+        assert!(!is_taken(&gauge, now, one, 10), "nothing here says so");
+        gauge.note_full(now, one, 10);
+        assert!(is_taken(&gauge, now, one, 10) && !is_taken(&gauge, now, other, 10));
         let later = now + HOLD + Duration::from_millis(1);
-        board.claim(later, ID, &[u32::MAX, 2]);
+        board.claim(later, 0, ID, &peers(&[u32::MAX, 2]));
         for wrong in 1..=WRONG_MAX {
-            assert!(!gauge.is_taken(later, one, 10), "one tries again");
+            assert!(!is_taken(&gauge, later, one, 10), "one tries again");
             assert!(gauge.is_against_claims(later, one, 10), "{wrong}");
-            assert!(gauge.is_taken(later, one, 10), "the others wait for it");
+            assert!(is_taken(&gauge, later, one, 10), "the others wait for it");
             gauge.note_room(later, one);
         }
-        assert!(!gauge.is_taken(later, one, 10) && !gauge.is_against_claims(later, one, 10));
-        gauge.note_full(now, one);
-        board.claim(now, ID, &[8]);
+        assert!(!is_taken(&gauge, later, one, 10) && !gauge.is_against_claims(later, one, 10));
+        gauge.note_full(now, one, 10);
+        board.claim(now, 0, ID, &peers(&[8]));
         gauge.begin();
-        assert!(!gauge.is_taken(now, one, 10), "a place is free by all accounts");
+        assert!(!is_taken(&gauge, now, one, 10), "a place is free by all accounts");
         gauge.begin();
-        assert!(gauge.is_taken(now, one, 10));
+        assert!(is_taken(&gauge, now, one, 10));
     }
 }

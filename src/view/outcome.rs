@@ -3,16 +3,20 @@
 //! Nothing at request rate is ever a message: an outcome is a handful of atomic additions
 //! and one slot of a ring, whatever the load.
 
+mod held;
+
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::id::OrchestratorId;
 use crate::unit::Micros;
-use crate::view::CapabilityId;
-use crate::view::claim::{Board, Claims, Fulness};
+use crate::view::board::Board;
+use crate::view::claim::{Claims, Fulness, Trust};
 use crate::view::promise::Promises;
 use crate::view::rest::{Rest, Resting};
+
+pub use self::held::HeldBack;
 
 /// What the request path counts for one orchestrator.
 ///
@@ -31,6 +35,8 @@ pub struct Gauge {
     rest: Rest,
     claims: Claims,
     probing: AtomicBool,
+    /// Whether it is in another region than this node.
+    away: AtomicBool,
     dirty: AtomicBool,
     /// What the times in `promises` are counted from; set with the first. It stands behind
     /// the line, since nobody looks for it while nothing is promised.
@@ -44,8 +50,24 @@ pub struct Gauge {
     next: AtomicU32,
     times: Times,
     full: Fulness,
-    /// What the times in `claims` and `full` are counted from; set with the first.
+    /// One more than the places that are this node's while peers want some.
+    share: Claims,
+    /// Whether that share ends where other regions' part of the places does.
+    is_guest: AtomicBool,
+    trust: Trust,
+    /// What the times in `claims`, `full`, `share` and `trust` are counted from; set with the
+    /// first.
     claimed_since: OnceLock<Instant>,
+    /// What all together had there when it last said that it was full.
+    learned: Claims,
+    /// The places of what was last sought there.
+    sought: AtomicU32,
+    /// Requests that wait for a place here.
+    waiting: AtomicU32,
+    /// Places kept for requests that have waited and are on their way.
+    reserved: AtomicU32,
+    /// What of ours is in flight here while the own region is not full.
+    usual: AtomicU32,
     /// What all its runners take at once, by its own word; 0 while it gives none.
     places: AtomicU32,
     /// Where changes of use are marked for peers, and under which id.
@@ -158,42 +180,6 @@ impl Gauge {
         self.claims.places(&self.claimed_since, now)
     }
 
-    /// Notes that it said it was full of `of`.
-    pub fn note_full(&self, now: Instant, of: CapabilityId) {
-        self.full.said(&self.claimed_since, now, of);
-    }
-
-    /// Tells whether the `places` it has for `of` are taken by all accounts: it said so to this
-    /// node a moment ago, and peers and this node still use as many.
-    #[inline]
-    pub fn is_taken(&self, now: Instant, of: CapabilityId, places: u32) -> bool {
-        match self.claimed(now) {
-            0 => false,
-            claimed => {
-                claimed.saturating_add(self.in_flight()) >= places
-                    && self.full.is_recent(&self.claimed_since, now, of)
-            }
-        }
-    }
-
-    /// Notes that work for `of` goes there, and tells whether it goes against all accounts: it
-    /// was full, and by what is claimed its `places` are taken still. That is the one attempt
-    /// of its time; the others wait for what comes of it.
-    pub fn is_against_claims(&self, now: Instant, of: CapabilityId, places: u32) -> bool {
-        let claimed = self.claimed(now);
-        let is_full = claimed > 0 && claimed.saturating_add(self.in_flight()) >= places;
-        let is_against = is_full && self.full.is_said(of);
-        if is_against {
-            self.full.note(&self.claimed_since, now, of);
-        }
-        is_against
-    }
-
-    /// Notes that it served `of` against all accounts: what is claimed is wrong.
-    pub fn note_room(&self, now: Instant, of: CapabilityId) {
-        self.full.was_wrong(&self.claimed_since, now, of);
-    }
-
     /// Leaves it alone for `wait`, as it asked.
     pub fn rest(&self, now: Instant, wait: Duration) {
         self.rest.take(&self.rested_since, now, wait);
@@ -244,6 +230,7 @@ impl Gauge {
             Outcome::Neutral => {}
         }
         self.dirty.store(true, Ordering::Release);
+        self.ring();
     }
 
     /// Counts a failure of something that was already counted out, such as a stream cut

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::v1::{GroupV1, LoadRowV1, PlaceV1, RecordV1, WayV1};
+use super::v1::{GroupV1, LoadRowV1, PlaceV1, RecordV1, WantRowV1, WayV1};
 use super::*;
 
 fn hello() -> Message {
@@ -111,6 +111,9 @@ fn version_1_keeps_its_bytes() {
     check_golden(Message::Command(command), "00000008000a0001030102ff");
     let unsaid = AboutV1 { url: None, version: String::new() };
     check_golden(Message::About(unsaid), "00000006000e00010000");
+    let row = |orchestrator, waiting| WantRowV1 { orchestrator, waiting, places: 10 };
+    let want = WantV1 { rows: vec![row(0x0123_4567_89ab_cdef, 4), row(9, 512)] };
+    check_golden(Message::Want(want), "00000015000f000102fdefcdab8967452301040a09fb00020a");
 }
 
 #[test]
@@ -148,6 +151,14 @@ fn no_more_rows_of_load_than_fit_are_sent_or_taken() {
     let body = bytes_of(&more).unwrap();
     assert_eq!(decode(kind::LOAD, &body), Err(WireError::TooManyLoads(MAX_LOADS + 1)));
     let refused = encode(&Message::Load(more)).map(drop);
+    assert_eq!(refused, Err(WireError::TooManyLoads(MAX_LOADS + 1)));
+    let more =
+        WantV1 { rows: vec![WantRowV1 { orchestrator: 1, waiting: 1, places: 1 }; MAX_LOADS + 1] };
+    assert_eq!(
+        decode(kind::WANT, &bytes_of(&more).unwrap()),
+        Err(WireError::TooManyLoads(MAX_LOADS + 1))
+    );
+    let refused = encode(&Message::Want(more)).map(drop);
     assert_eq!(refused, Err(WireError::TooManyLoads(MAX_LOADS + 1)));
 }
 

@@ -128,6 +128,26 @@ pub struct LoadRowV1 {
     pub in_flight: u32,
 }
 
+/// The body of a Want: how many requests of the sender wait for a place at orchestrators of
+/// which few are left; each row replaces what it said of that one before.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct WantV1 {
+    /// At most [`super::MAX_LOADS`] rows.
+    pub rows: Vec<WantRowV1>,
+}
+
+/// What the sender knows of the want of places at one orchestrator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct WantRowV1 {
+    /// The orchestrator's id.
+    pub orchestrator: u64,
+    /// Requests that wait there, rounded up so that it need not be told often.
+    pub waiting: u32,
+    /// What all together had there when it last told the sender that it was full; 0 where it
+    /// did not of late.
+    pub places: u32,
+}
+
 /// The body of a Ways: round trips between groups of clients and places, as the sender measured
 /// them or as clients told it, each agreed on by at least three clients of the group.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

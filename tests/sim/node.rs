@@ -133,6 +133,7 @@ impl Node {
             gpus: &[],
             rules: &self.rules,
             overlook: false,
+            kept: None,
             tried,
             running: None,
             deadline: None,

@@ -13,6 +13,7 @@ mod report;
 mod run;
 mod scenario;
 mod server;
+mod sharing;
 mod stats;
 mod world;
 

@@ -260,6 +260,7 @@ pub(crate) fn ask<'a>(caller: &'a Caller, rules: &'a Rules, path: PathKind) -> A
         gpus: &[],
         rules,
         overlook: false,
+        kept: None,
         tried: &[],
         running: None,
         deadline: None,

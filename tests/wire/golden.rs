@@ -4,7 +4,7 @@ use portolan::wire::datagram;
 use portolan::wire::v1::{
     AboutV1, AddressV1, AskV1, CommandV1, DeltaV1, DigestV1, GoodbyeV1, GossipV1, GroupV1,
     HelloAckV1, HelloV1, LoadRowV1, LoadV1, MemberIdV1, MemberV1, PingV1, PlaceV1, PongV1, PullV1,
-    RecordV1, StateV1, WayV1, WaysV1,
+    RecordV1, StateV1, WantRowV1, WantV1, WayV1, WaysV1,
 };
 use portolan::wire::{Message, encode};
 
@@ -25,6 +25,7 @@ pub(super) fn frames() -> Vec<(&'static str, Vec<u8>)> {
     };
     let way = |group, to| WayV1 { group, to, rtt_us: 12_500 };
     let row = |orchestrator| LoadRowV1 { orchestrator, in_flight: 300 };
+    let waits = |orchestrator| WantRowV1 { orchestrator, waiting: 512, places: 10 };
     let messages = [
         (
             "hello",
@@ -73,6 +74,7 @@ pub(super) fn frames() -> Vec<(&'static str, Vec<u8>)> {
                 version: "0.1.0".to_owned(),
             }),
         ),
+        ("want", Message::Want(WantV1 { rows: vec![waits(u64::MAX), waits(9)] })),
     ];
     let sound = |(name, message)| (name, encode(&message).unwrap().to_vec());
     messages.into_iter().map(sound).collect()

@@ -47,6 +47,7 @@ impl State {
                 self.tell(id, ChildMsg::SetDraining(false));
             }
             let declared = self.declared(&named);
+            self.place(id, &declared);
             self.tell(id, ChildMsg::Declared(declared));
             return Ok(());
         }
@@ -71,12 +72,15 @@ impl State {
         let view = self.args.shared.view.load();
         // The counters go on where they were: requests hold guards on them.
         let gauge = view.orchestrator(id).map(|(_slot, row)| Arc::clone(&row.gauge));
+        let declared = self.declared(named);
+        let gauge = gauge.unwrap_or_else(|| self.args.shared.board.gauge(id));
+        self.place(id, &declared);
         let args = Args {
             params: self.args.named.load().orchestrator,
             check_timeout: self.args.check_timeout,
-            declared: self.declared(named),
+            declared,
             home: view.atlas.points[usize::from(view.atlas.home)],
-            gauge: gauge.unwrap_or_else(|| self.args.shared.board.gauge(id)),
+            gauge,
             shared: Arc::clone(&self.args.shared),
             directory: myself.clone(),
         };
@@ -202,6 +206,12 @@ impl State {
 
     pub(super) fn point_of(&self, region: RegionId) -> Option<Point> {
         self.args.regions.get(region).map(|it| it.point)
+    }
+
+    /// Says where it is to whoever divides its places.
+    fn place(&self, id: OrchestratorId, declared: &Declared) {
+        let view = self.args.shared.view.load();
+        self.args.shared.board.place(id, view.atlas.name(declared.region));
     }
 
     fn declared(&self, named: &Named) -> Declared {

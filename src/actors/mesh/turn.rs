@@ -10,11 +10,13 @@ use super::PeerNews;
 use super::State;
 use crate::actors::peer;
 use crate::actors::peer::News;
+use crate::clock;
 use crate::id::NodeId;
 use crate::id::OrchestratorId;
 use crate::mesh::Output;
 use crate::mesh::Peers;
 use crate::net::CloseReason;
+use crate::view::board::turn_of;
 
 impl State {
     pub(super) fn take(&mut self, now: Instant, node: NodeId, news: News) {
@@ -47,8 +49,9 @@ impl State {
                 }
                 Output::Changed(orchestrators) => self.tell_readers(now, orchestrators),
                 Output::Claimed(claimed) => {
+                    let turn = turn_of(clock::wall());
                     for it in claimed {
-                        self.args.board.claim(it.at, it.orchestrator, &it.in_flight);
+                        self.args.board.claim(it.at, turn, it.orchestrator, &it.peers);
                     }
                 }
                 Output::Ordered(in_force) => {

@@ -27,10 +27,10 @@ fn command(sequence: u64, previous: u64) -> Vec<u8> {
 fn told(mesh: &mut Mesh) -> (Vec<NodeId>, Option<u64>) {
     let (mut peers, mut number) = (Vec::new(), None);
     for output in outputs(mesh) {
-        match output {
-            Output::Send { peer, message: Message::Command(_) } => peers.push(peer),
-            Output::Ordered(in_force) => number = Some(in_force.number),
-            _ => {}
+        if let Output::Send { peer, message: Message::Command(_) } = output {
+            peers.push(peer);
+        } else if let Output::Ordered(in_force) = output {
+            number = Some(in_force.number);
         }
     }
     (peers, number)

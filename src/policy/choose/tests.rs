@@ -25,6 +25,7 @@ fn ask<'a>(caller: &'a Caller, rules: &'a Rules, path: PathKind) -> Ask<'a> {
         gpus: &[],
         rules,
         overlook: false,
+        kept: None,
         tried: &[],
         running: None,
         deadline: None,

@@ -21,6 +21,7 @@ fn listed(view: &View, now: Instant, draw: u64) -> Vec<Member> {
         gpus: &[],
         rules: &rules,
         overlook: false,
+        kept: None,
         tried: &[],
         running: None,
         deadline: None,

@@ -12,6 +12,7 @@ import statistics
 import sys
 
 import instructions
+import mesh
 import rig
 from rig import Rig, idle_share
 
@@ -177,7 +178,9 @@ def profiled(report):
 
 # A twentieth above what a request takes now: it rises only with a commit that says why.
 INSTRUCTIONS_MAX = 97_000
-CASES = ("small", "upload", "tls", "idle", "stream", "instructions")
+CASES = ("small", "upload", "tls", "idle", "stream", "forward", "links", "instructions")
+# These start nodes of their own.
+APART = ("forward", "links", "instructions")
 
 
 def main():
@@ -196,8 +199,14 @@ def main():
         return profiled(report)
     n, seconds = (3, 1) if args.quick else (11, 2)
     chosen = (args.only,) if args.only else CASES
-    if any(case != "instructions" for case in chosen):
+    if any(case not in APART for case in chosen):
         measure(report, chosen, n, seconds, args.quick)
+    if "forward" in chosen:
+        with Rig() as r:
+            mesh.forward(r, report, n, seconds, interval)
+    if "links" in chosen:
+        with Rig() as r:
+            mesh.links(r, report, args.quick)
     if "instructions" in chosen:
         counted(report, args.quick)
     judged = {None: [], "all": report.missed,

@@ -4,11 +4,13 @@
 
 mod idle;
 mod origin;
+mod peers;
 mod relay;
 mod stream;
 mod tls;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::Parser;
 
@@ -26,6 +28,8 @@ enum Command {
     Idle { to: SocketAddr, path: String, connections: usize },
     /// Read a stream of events, each of which says when it was sent; prints the delays.
     Stream { to: SocketAddr, path: String, streams: usize },
+    /// Be the peers of the node `bench` that answers dials there, as many as standard input says.
+    Peers { folder: PathBuf, at: SocketAddr },
     /// Connect anew for each request, under TLS 1.3; prints how many were answered.
     Handshakes { to: SocketAddr, path: String, at_once: usize, seconds: f64 },
 }
@@ -39,6 +43,7 @@ async fn main() {
         }
         Command::Idle { to, path, connections } => idle::hold(to, &path, connections).await,
         Command::Stream { to, path, streams } => stream::measure(to, &path, streams).await,
+        Command::Peers { folder, at } => peers::hold(&folder, at).await,
         Command::Handshakes { to, path, at_once, seconds } => {
             tls::handshakes(to, &path, at_once, seconds).await;
         }

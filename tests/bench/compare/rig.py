@@ -23,6 +23,7 @@ STREAM = "/apps/bench~2fstream/app"
 ORIGINS = ("127.0.0.1:18100", 8)
 RELAY_CORE, LOAD_CORE = 0, 1
 TICKS = os.sysconf("SC_CLK_TCK")
+OTHERS = ("haproxy", "nginx", "relay")
 
 # name: plain port, TLS port
 PORTS = {
@@ -30,6 +31,8 @@ PORTS = {
     "nginx": (18002, 18442),
     "relay": (18003, None),
     "portolan": (18004, 18444),
+    "alone": (18011, None),
+    "entry": (18012, None),
 }
 
 
@@ -65,22 +68,26 @@ class Rig:
             config += LISTENER
         (WORK / "portolan.toml").write_text(config)
         core = LOAD_CORE if name == "origin" else RELAY_CORE
-        environment = {**os.environ, "TOKIO_WORKER_THREADS": "1", "BENCH_DIR": str(WORK)}
         for old in ("usage.log", "nginx.access.log"):
             (WORK / old).unlink(missing_ok=True)
-        log = open(WORK / f"{name}.log", "wb")
-        self.running[name] = subprocess.Popen(
-            ["taskset", "-c", str(core), *wrap, *map(str, commands[name])],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=WORK,
-        )
+        self.run(name, [*wrap, *commands[name]], core, WORK)
         port = 18100 if name == "origin" else PORTS[name][0]
         until_open(port, self.running[name], name)
         if name == "portolan":
             until_answers(port, self.running[name])
 
+    def run(self, name, command, core, folder, **more):
+        """Starts a process pinned to a core; what it says goes to a file."""
+        environment = {**os.environ, "TOKIO_WORKER_THREADS": "1", "BENCH_DIR": str(WORK), **more}
+        log = open(WORK / f"{name}.log", "wb")
+        self.running[name] = subprocess.Popen(
+            ["taskset", "-c", str(core), *map(str, command)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=folder,
+        )
+
     def stop(self, name):
         process = self.running.pop(name)
-        process.send_signal(signal.SIGINT if name == "portolan" else signal.SIGTERM)
+        process.send_signal(signal.SIGTERM if name in ("origin", *OTHERS) else signal.SIGINT)
         try:
             process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -101,6 +108,12 @@ class Rig:
         return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) * 1024
 
 
+def cpu_ns(pid):
+    """Nanoseconds of processor time its threads used so far: finer than ticks."""
+    threads = pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(it.read_text().split()[0]) for it in threads)
+
+
 def calls(name, connections, seconds, size=1024):
     """Small or large calls over connections that stay; counts, p99 and what went wrong."""
     command = [
@@ -108,14 +121,15 @@ def calls(name, connections, seconds, size=1024):
         str(HERE / "call.lua"), f"http://127.0.0.1:{PORTS[name][0]}{CALL}", "--", str(size),
     ]
     said = on_load_core(command, seconds + 20)
-    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s)", said)
     scale = {"us": 1e-3, "ms": 1, "s": 1e3}
+    p50, p99 = (re.search(rf" {at}%\s+([\d.]+)(us|ms|s)", said) for at in (50, 99))
     wrong = re.search(r"Non-2xx.*|Socket errors.*", said)
     unit = {"us": 1e-6, "ms": 1e-3, "s": 1, "m": 60}
     took = re.search(r"requests in ([\d.]+)(us|ms|s|m)", said)
     return {
         "seconds": float(took[1]) * unit[took[2]],
         "requests": int(re.search(r"(\d+) requests in", said)[1]),
+        "p50_ms": float(p50[1]) * scale[p50[2]],
         "p99_ms": float(p99[1]) * scale[p99[2]],
         "wrong": wrong[0] if wrong else None,
     }

@@ -9,7 +9,7 @@ use portolan::health::{OBSERVERS, Observation};
 use portolan::id::OrchestratorId;
 use portolan::mesh::{Greeting, LinkId, Mesh, Output};
 use portolan::unit::Micros;
-use portolan::view::claim::Use;
+use portolan::view::board::Use;
 use portolan::wire::v1::DeltaV1;
 use portolan::wire::{self, Frame, Message};
 
@@ -277,6 +277,8 @@ impl Node {
             let used = Use {
                 orchestrator: seen.orchestrator,
                 in_flight: seen.in_flight,
+                waiting: 0,
+                places: 0,
                 refused: 0,
                 scarce,
             };
