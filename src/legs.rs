@@ -16,7 +16,7 @@ use crate::address::Prefix;
 use crate::id::{NodeId, OrchestratorId};
 use crate::unit::Micros;
 use reports::Reports;
-use told::Told;
+use told::Hearsay;
 pub use told::{News, Way};
 
 /// One end of a way whose other end is a group of clients.
@@ -62,6 +62,8 @@ pub struct Legs {
     young: HashMap<Prefix, Row>,
     old: HashMap<Prefix, Row>,
     n_ways: usize,
+    /// What peers tell, apart: they can fill nothing but this.
+    told: Hearsay,
     /// Groups of which something was learned since peers were last told of them.
     fresh: VecDeque<Prefix>,
 }
@@ -70,7 +72,6 @@ pub struct Legs {
 struct Row {
     own: Reports,
     reported: Vec<(Target, Reports)>,
-    told: Told,
     /// When it last became fresh.
     fresh_at: Option<Instant>,
     /// Reports taken since the minute began.
@@ -126,8 +127,9 @@ impl Legs {
 
     /// Returns what is known of a group.
     pub fn learned(&self, now: Instant, group: Prefix) -> Learned {
+        let told = self.told.medians(now, group);
         let Some(row) = self.young.get(&group).or_else(|| self.old.get(&group)) else {
-            return Learned::default();
+            return Learned { told, ..Learned::default() };
         };
         let median = |(target, reports): &(Target, Reports)| {
             Some((*target, reports.median(now, KEPT_FOR, AGREE)?))
@@ -135,7 +137,7 @@ impl Legs {
         Learned {
             own: row.own.median(now, KEPT_FOR, 1),
             reported: row.reported.iter().filter_map(median).collect(),
-            told: row.told.medians(now),
+            told,
         }
     }
 
@@ -156,16 +158,10 @@ impl Legs {
                 self.n_ways = 0;
             }
             let row = self.old.remove(&group).unwrap_or_default();
-            self.n_ways += row.n_ways();
+            self.n_ways += row.reported.len();
             self.young.insert(group, row);
         }
         self.young.entry(group).or_default()
-    }
-}
-
-impl Row {
-    fn n_ways(&self) -> usize {
-        self.reported.len() + self.told.len()
     }
 }
 

@@ -6,7 +6,6 @@
 //! they meet, and putting the orders before in force again is one command like any other.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -125,14 +124,6 @@ impl Orders {
             bytes.fold(FNV_START, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
         (hash ^ hash >> 32) % 100 < u64::from(*percent)
     }
-
-    /// Returns how long sessions may go on that `concerns` says are drained; the shortest of
-    /// several, `None` where nobody set an end.
-    pub fn within(&self, concerns: impl Fn(&Drained) -> bool) -> Option<Duration> {
-        let ends = self.drains.iter().filter(|it| concerns(&it.what));
-        let least = ends.filter_map(|it| it.within_s).min()?;
-        Some(Duration::from_secs(least.into()))
-    }
 }
 
 /// Orders in force.
@@ -185,7 +176,7 @@ mod tests {
         assert_eq!((orders.drains.len(), orders.dials.len()), (1, 1));
         assert!(orders.drains_node("fra-1".parse().unwrap(), region("FRA")));
         assert!(!orders.drains_node("fra-2".parse().unwrap(), region("FRA")));
-        assert_eq!(orders.within(|it| *it == node), Some(Duration::from_secs(60)));
+        assert_eq!(orders.drains[0].within_s, Some(60));
         orders.set_drain(node, None);
         assert!(!orders.is_empty() && orders.drains.is_empty());
         assert!(matches!(Orders::read(b"drain fra-1"), Err(BadOrders::Form(_))));

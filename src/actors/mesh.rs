@@ -189,7 +189,9 @@ impl Actor for MeshActor {
             Msg::Observed(seen) => {
                 seen.into_iter().for_each(|it| state.mesh.handle_observation(now, it));
             }
-            Msg::Ways(ways) => drop(state.mesh.handle_ways(&ways)),
+            Msg::Ways(ways) => {
+                state.mesh.handle_ways(&ways);
+            }
             Msg::Stirred => {
                 let used = state.args.board.drain(now, turn_of(clock::wall()));
                 state.mesh.handle_use(now, &used);

@@ -192,6 +192,7 @@ async fn peers(State(admin): State<Admin>) -> axum::Json<Value> {
             "datagrams_dropped": row.counts.n_dropped + row.counts.n_forged,
             "quarantines": row.counts.n_quarantines,
             "pulls": row.counts.n_pulls,
+            "orders_not_obeyed": row.counts.n_disobeyed,
             "fault": row.fault.map(|it| it.to_string()),
         })
     });

@@ -27,7 +27,7 @@ use crate::livepeer::bind;
 use crate::session::State;
 use crate::trace::passable_state;
 use crate::upstream::Body;
-use crate::view::row::{Mode, Runner, Standing};
+use crate::view::row::{Mode, Row, Runner, Standing};
 
 /// Answers `GET /discovery`.
 pub(crate) fn list(
@@ -42,7 +42,11 @@ pub(crate) fn list(
     let _permit = gateway.permit()?;
     let (view, base) = (gateway.view(), visit.base());
     let mut listed: BTreeMap<(Arc<str>, Mode, u32), Listed> = BTreeMap::new();
-    for (_slot, row) in view.rows().filter(|(_slot, row)| row.standing == Standing::Ready) {
+    let rules = gateway.under_orders(&visit.params.rules, &view, &visit.located);
+    let is_shut =
+        |row: &Row| rules.shut.as_ref().is_some_and(|it| it.leaves_out(row.id, row.region));
+    let open = |row: &Row| row.standing == Standing::Ready && !is_shut(row);
+    for (_slot, row) in view.rows().filter(|(_slot, row)| open(row)) {
         for offer in row.offers.iter() {
             let name = view.capabilities.name(offer.capability);
             let Some(runner) = offer.runner.as_ref().filter(|it| it.path.is_some()) else {

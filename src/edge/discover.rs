@@ -15,7 +15,7 @@ use crate::edge::locate::Located;
 use crate::edge::refusal::{ServeError, json};
 use crate::edge::visit::Visit;
 use crate::id::NodeId;
-use crate::policy::{Ask, Caller, PathKind, Seen, in_order, rank};
+use crate::policy::{Ask, PathKind, Seen, in_order, rank};
 use crate::unit::log2_q10;
 use crate::upstream::Body;
 use crate::view::column::COLD_ROUND_TRIPS;
@@ -103,9 +103,8 @@ pub(crate) fn answer(
     let filters = Filters::read(request.uri().query())?;
     let _permit = gateway.permit()?;
     let view = gateway.view();
-    let caller = &visit.located.caller;
     let order = if filters.is_empty() {
-        everyone(&view, caller)
+        everyone(gateway, &view, &visit.located)
     } else {
         matching(gateway, &view, &visit.located, &filters)
     };
@@ -129,9 +128,14 @@ fn urls(nodes: &BTreeMap<NodeId, String>) -> String {
 
 /// Everyone who is well, by the way to them. Nothing is promised: who asks for nothing in
 /// particular makes a choice of its own.
-fn everyone(view: &View, caller: &Caller) -> Vec<Arc<Row>> {
-    let ready = view.rows().filter(|(_slot, row)| row.standing == Standing::Ready);
-    let mut order: Vec<&Arc<Row>> = ready.map(|(_slot, row)| row).collect();
+fn everyone(gateway: &Gateway, view: &View, located: &Located) -> Vec<Arc<Row>> {
+    let (params, caller) = (gateway.params.load(), &located.caller);
+    let rules = gateway.under_orders(&params.rules, view, located);
+    let is_shut =
+        |row: &Row| rules.shut.as_ref().is_some_and(|it| it.leaves_out(row.id, row.region));
+    let ready = view.rows().map(|(_slot, row)| row);
+    let ready = ready.filter(|row| row.standing == Standing::Ready && !is_shut(row));
+    let mut order: Vec<&Arc<Row>> = ready.collect();
     order.sort_by_cached_key(|row| {
         let way = row.expected_from(&caller.place.point).0;
         (log2_q10(way.0) / 72, row.id)

@@ -89,8 +89,9 @@ impl Gateway {
         let (view, group) = (self.shared.view.load(), Prefix::of(ip));
         let learned = self.ways.learned(clock::now(), group);
         let place = placed(place, &self.anchors(&view, &learned), &view.atlas.points);
-        let observed = learned.others().filter_map(|(target, rtt)| match target {
-            Target::Orchestrator(orchestrator) => Some(Observed { orchestrator, rtt }),
+        // What its own clients saw. What a peer tells moves the place, and is no measurement.
+        let observed = learned.reported.iter().filter_map(|(target, rtt)| match target {
+            Target::Orchestrator(id) => Some(Observed { orchestrator: *id, rtt: *rtt }),
             Target::Node(_) => None,
         });
         let cell = view.atlas.cell(&place);

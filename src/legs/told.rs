@@ -1,5 +1,6 @@
 //! What nodes tell each other of ways to groups of clients, and when.
 
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use super::{AGREE, KEPT_FOR, Legs, MAX_MS, Target};
@@ -29,9 +30,20 @@ pub struct News {
     pub reported: Vec<(Target, Micros)>,
 }
 
+/// What peers said of the ways of groups. No peer can push out what others said of a group, nor
+/// fill the table faster than honest ones do; rows not heard of for as long as it takes to fill
+/// half of it are forgotten.
+#[derive(Debug, Default)]
+pub(super) struct Hearsay {
+    young: HashMap<Prefix, Told>,
+    old: HashMap<Prefix, Told>,
+    /// What each peer said since its minute began; at most as many as there are peers.
+    rates: BTreeMap<NodeId, (Instant, u32)>,
+}
+
 /// What peers said of one group's ways, each peer of each place once; at most [`TOLD_MAX`].
 #[derive(Clone, Debug, Default)]
-pub(super) struct Told(Vec<Said>);
+struct Told(Vec<Said>);
 
 #[derive(Clone, Copy, Debug)]
 struct Said {
@@ -48,22 +60,60 @@ impl Way {
     }
 }
 
-impl Told {
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+impl Hearsay {
+    fn take(&mut self, now: Instant, by: NodeId, way: &Way) -> bool {
+        if !self.is_in_time(now, by) {
+            return false;
+        }
+        if !self.young.contains_key(&way.group) {
+            if self.young.len() >= TOLD_ROWS_MAX / 2 {
+                self.old = std::mem::take(&mut self.young);
+            }
+            let told = self.old.remove(&way.group).unwrap_or_default();
+            self.young.insert(way.group, told);
+        }
+        self.young.entry(way.group).or_default().take(now, by, way.to, way.rtt)
     }
 
-    /// Takes what `by` says; the oldest makes room.
-    fn take(&mut self, now: Instant, by: NodeId, to: Target, rtt: Micros) {
+    /// Whether a peer says no more than an honest one does.
+    fn is_in_time(&mut self, now: Instant, by: NodeId) -> bool {
+        if !self.rates.contains_key(&by) && self.rates.len() >= PEERS_MAX {
+            self.rates.clear();
+        }
+        let (since, n) = self.rates.entry(by).or_insert((now, 0));
+        if now.saturating_duration_since(*since) >= AGAIN {
+            (*since, *n) = (now, 0);
+        }
+        *n += 1;
+        *n <= TOLD_A_MINUTE
+    }
+
+    pub(super) fn medians(&self, now: Instant, group: Prefix) -> Vec<(Target, Micros)> {
+        let told = self.young.get(&group).or_else(|| self.old.get(&group));
+        told.map_or_else(Vec::new, |it| it.medians(now))
+    }
+}
+
+impl Told {
+    /// Takes what `by` says: in place of what it said before, or of its own oldest word when
+    /// it has said enough; never of another's.
+    fn take(&mut self, now: Instant, by: NodeId, to: Target, rtt: Micros) -> bool {
         self.0.retain(|it| (it.to, it.by) != (to, by));
-        if self.0.len() == TOLD_MAX {
-            self.0.remove(0);
+        let n_own = self.0.iter().filter(|it| it.by == by).count();
+        if n_own >= TOLD_BY_ONE
+            && let Some(at) = self.0.iter().position(|it| it.by == by)
+        {
+            self.0.remove(at);
+        }
+        if self.0.len() >= TOLD_MAX {
+            return false;
         }
         self.0.push(Said { to, by, rtt, at: now });
+        true
     }
 
     /// Returns the median for each place, in order.
-    pub(super) fn medians(&self, now: Instant) -> Vec<(Target, Micros)> {
+    fn medians(&self, now: Instant) -> Vec<(Target, Micros)> {
         let fresh = |it: &&Said| now.saturating_duration_since(it.at) <= KEPT_FOR;
         let mut said: Vec<(Target, Micros)> =
             self.0.iter().filter(fresh).map(|it| (it.to, it.rtt)).collect();
@@ -81,11 +131,7 @@ impl Legs {
         if !Way::is_plausible(way.rtt) || way.rtt < floor {
             return false;
         }
-        let row = self.row(way.group);
-        let before = row.told.len();
-        row.told.take(now, by, way.to, way.rtt);
-        self.n_ways += self.row(way.group).told.len() - before;
-        true
+        self.told.take(now, by, way)
     }
 
     /// Has peers told of a group, unless they were within [`AGAIN`]. When more groups wait
@@ -127,8 +173,16 @@ impl News {
     }
 }
 
-/// What peers said of one group: four of them of eight places each.
-pub const TOLD_MAX: usize = 32;
+/// What peers said of one group: eight of them of eight places each.
+pub const TOLD_MAX: usize = 64;
+/// What one peer said of one group.
+pub const TOLD_BY_ONE: usize = 8;
+/// What one peer may say in a minute: twice what a node says at most.
+pub const TOLD_A_MINUTE: u32 = 2 * 12 * 128;
+/// The most groups that peers told of, the rarest half of which is forgotten when it is full.
+pub const TOLD_ROWS_MAX: usize = 32_768;
+/// More peers than the largest mesh has.
+const PEERS_MAX: usize = 1024;
 /// Peers are told of a group at most this often.
 pub const AGAIN: Duration = Duration::from_secs(60);
 /// The most groups that wait to be told of.

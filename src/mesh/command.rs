@@ -2,9 +2,8 @@
 //! all its peers at once, and to each that comes later when its link begins.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::Fault;
 use super::Mesh;
 use super::Output;
 use crate::id::NodeId;
@@ -105,16 +104,19 @@ impl Mesh {
     }
 
     /// Takes a command a peer passes on. Which came first, the node decided that it was given
-    /// to; what is not the operator's is no mistake of honest nodes.
-    pub(super) fn take_command(&mut self, now: Instant, node: NodeId, command: &CommandV1) {
+    /// to. One that is not this node's operator's is counted and goes no further: the peer may
+    /// be honest, and know another operator's key or a newer form.
+    pub(super) fn take_command(&mut self, node: NodeId, command: &CommandV1) {
         let bytes = &command.signed;
         match self.standing.take(bytes, |_any| Ok(()), |gate| gate.learn(bytes)) {
             Ok(taken) => self.obey(taken, Some(node)),
-            Err(NotObeyed::Refused(Refused::Form | Refused::Signature)) => {
-                self.quarantine(now, node, Fault::Command);
+            // Known already.
+            Err(NotObeyed::Refused(Refused::Replayed)) => {}
+            Err(_) => {
+                if let Some(peer) = self.peers.get_mut(&node) {
+                    peer.counts.n_disobeyed += 1;
+                }
             }
-            // Known already, of a mesh of the same CA, or of a newer version's making.
-            Err(_) => {}
         }
     }
 

@@ -49,9 +49,6 @@ pub enum Fault {
     /// A greeting came after the greeting.
     #[error("a greeting out of place")]
     OutOfPlace,
-    /// It passed on a command that is not the operator's.
-    #[error("a command that is not the operator's")]
-    Command,
     /// Its bytes are no frames.
     #[error("bytes that are no frame: {0}")]
     Garbage(WireError),

@@ -76,6 +76,8 @@ pub struct Counts {
     pub n_forged: u64,
     /// Times it asked for all records again.
     pub n_pulls: u64,
+    /// Commands it passed on that are not this node's operator's.
+    pub n_disobeyed: u64,
     /// Records that were not newer than what was held.
     pub n_older: u64,
     /// Records past their time to live on arrival.

@@ -17,20 +17,29 @@ use crate::wire::v1::{GroupV1, PlaceV1, WayV1, WaysV1};
 use crate::wire::{MAX_WAYS, Message};
 
 impl Mesh {
-    /// Tells all peers of ways this node learned. It changes decisions least, so it goes only
-    /// where the budget has some left; returns whether it went.
-    pub fn handle_ways(&mut self, ways: &[Way]) -> bool {
-        let up: Vec<NodeId> = self.links().collect();
-        if !self.budget.has_left() {
-            return false;
-        }
-        for ways in ways.chunks(MAX_WAYS) {
-            let rows: Vec<WayV1> = ways.iter().map(written).collect();
-            for &peer in &up {
-                self.send(peer, Message::Ways(WaysV1 { rows: rows.clone() }));
+    /// Tells the peers of ways this node learned. It changes decisions least, so it goes only
+    /// as far as the budget has some left, and another time begins with other peers; returns
+    /// how many peers were told all of it.
+    pub fn handle_ways(&mut self, ways: &[Way]) -> usize {
+        let mut up: Vec<NodeId> = self.links().collect();
+        let first = self.ways_from % up.len().max(1);
+        up.rotate_left(first);
+        let frames: Vec<WaysV1> = ways
+            .chunks(MAX_WAYS)
+            .map(|ways| WaysV1 { rows: ways.iter().map(written).collect() })
+            .collect();
+        for (n_told, &peer) in up.iter().enumerate() {
+            for frame in &frames {
+                if !self.budget.has_left() {
+                    self.ways_from = first + n_told;
+                    return n_told;
+                }
+                let before = self.budget.n_spent();
+                self.send(peer, Message::Ways(frame.clone()));
+                self.budget.spend_kept(self.budget.n_spent() - before);
             }
         }
-        true
+        up.len()
     }
 
     /// Takes what a peer says of ways. Round trips that cannot be are no mistake of honest

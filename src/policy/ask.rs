@@ -67,6 +67,12 @@ pub struct Shut {
 }
 
 impl Shut {
+    /// Whether orders leave out an orchestrator of a region.
+    pub fn leaves_out(&self, id: OrchestratorId, region: u8) -> bool {
+        let bit = Self::bit(region);
+        (self.drained | self.dialed) & bit != 0 || self.orchestrators.contains(&id)
+    }
+
     /// The bit of a region.
     pub fn bit(region: u8) -> u128 {
         1_u128.checked_shl(region.into()).unwrap_or(0)

@@ -54,9 +54,13 @@ impl Course {
 /// measured way of the least surprise takes longer than that: the access network, which all
 /// of a client's ways share, is in it, and the course of that one way, which they do not. A
 /// way faster than light shows that the place is wrong; the nearest node by measurement then
-/// stands in for it.
+/// stands in for it. What only peers say disproves no place and is no shorter than light lets
+/// it be, so that none of them calls clients to itself from the other side of the globe.
 pub fn legs(place: &Point, entries: &[Entry]) -> Vec<Leg> {
-    let measured = |it: &Entry| Some((it.measured?.0, it.point));
+    let measured = |it: &Entry| {
+        let (rtt, evidence) = it.measured?;
+        (evidence != Evidence::Peer).then_some((rtt, it.point))
+    };
     let too_fast = |(rtt, point): (Micros, Point)| rtt < fibre_floor(place.distance_m(&point));
     let from = match entries.iter().filter_map(measured).any(too_fast) {
         true => entries.iter().filter_map(measured).min_by_key(|it| it.0).map_or(*place, |it| it.1),
@@ -67,6 +71,10 @@ pub fn legs(place: &Point, entries: &[Entry]) -> Vec<Leg> {
     let least = entries.iter().filter_map(measured).map(surprise).min();
     let shared = least.unwrap_or_default() / 2;
     let leg = |entry: &Entry| match entry.measured {
+        Some((rtt, evidence @ Evidence::Peer)) => {
+            let floor = fibre_floor(from.distance_m(&entry.point));
+            Leg { node: entry.node, rtt: rtt.max(floor), evidence }
+        }
         Some((rtt, evidence)) => Leg { node: entry.node, rtt, evidence },
         None => {
             let rtt = (expected(&entry.point) as i64 + shared).max(0) as u64;
@@ -131,6 +139,19 @@ mod tests {
         let entries = [entry("sin", SIN, None), entry("fra", FRA, Some(12))];
         let legs = legs(&point(SIN), &entries);
         assert!(legs[0].rtt > Micros::from_ms(150), "{legs:?}");
+    }
+
+    #[test]
+    fn a_peers_word_moves_nobody_and_calls_nobody_from_afar() {
+        let told = |name, at, ms| Entry {
+            measured: Some((Micros::from_ms(ms), Evidence::Peer)),
+            ..entry(name, at, None)
+        };
+        let entries = [entry("fra", FRA, None), told("sin", SIN, 1)];
+        let said = legs(&point(FRA), &entries);
+        assert!(said[1].rtt >= fibre_floor(point(FRA).distance_m(&point(SIN))), "{said:?}");
+        assert!(said[0].rtt < Micros::from_ms(30), "{said:?}");
+        assert_eq!(legs(&point(FRA), &[told("fra", FRA, 40)])[0].rtt, Micros::from_ms(40));
     }
 
     #[test]

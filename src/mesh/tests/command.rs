@@ -72,18 +72,21 @@ fn orders_made_from_others_than_those_in_force_are_refused_where_they_are_given(
 }
 
 #[test]
-fn a_peer_that_makes_up_commands_is_put_in_quarantine_and_one_that_is_late_is_not() {
+fn a_command_that_is_not_the_operators_goes_no_further_and_is_counted() {
     let now = clock::now();
     let mut a = ruled("a");
     a.handle_link_up(now, LinkId(1), &greeting("b"));
     pass(&mut a, "b", command(5, 0));
     pass(&mut a, "b", command(4, 0));
-    assert_eq!(a.peers().row(node("b")).unwrap().fault, None);
+    assert_eq!(a.peers().row(node("b")).unwrap().counts.n_disobeyed, 0, "late is no mistake");
+    outputs(&mut a);
     let mut forged = command(7, 5);
     let last = forged.len() - 1;
     forged[last] ^= 1;
     pass(&mut a, "b", forged);
-    assert_eq!(a.peers().row(node("b")).unwrap().fault, Some(Fault::Command));
+    assert_eq!(told(&mut a), (vec![], None));
+    let row = a.peers().row(node("b")).unwrap().clone();
+    assert_eq!((row.counts.n_disobeyed, row.fault), (1, None), "it may know another operator");
 }
 
 #[test]
