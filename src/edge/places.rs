@@ -153,6 +153,8 @@ impl Gateway {
     /// whether it is worth choosing again.
     pub(crate) async fn wait_for_place(&self, view: &View, job: &mut Job) -> bool {
         let now = clock::now();
+        // A place it was given and found of no use is others' while it waits for another.
+        job.kept = None;
         let patience = job.visit.params.place_wait;
         let until = *job.wait_until.get_or_insert(now + patience);
         let until = job.left(now).map_or(until, |left| until.min(now + left / 2));

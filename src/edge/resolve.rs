@@ -77,6 +77,7 @@ pub(crate) fn answer(
         _ => return Err(ServeError::Method("GET, OPTIONS")),
     }
     let filters = Filters::read(request.uri().query())?;
+    let _permit = gateway.permit()?;
     let view = gateway.view();
     let capabilities = filters.capabilities(&view).filter(|_| filters.names_some());
     let capabilities = capabilities.take(WANTED_MAX).collect();
@@ -134,8 +135,12 @@ impl Gateway {
         let legs = self.legs_of(now, located, &view, &names);
         let rules = self.under_orders(&params.rules, &view, located);
         let beyond = self.beyond(now, located, &view, &rules, wanted);
+        // What lies beyond the nearest few is all that can matter.
+        let mut near = legs.clone();
+        near.sort_unstable_by_key(|it| (it.rtt, it.node));
+        near.truncate(WEIGHED_MAX);
         let known: BTreeMap<NodeId, Course> =
-            courses(&legs, beyond).into_iter().map(|it| (it.leg.node, it)).collect();
+            courses(&near, beyond).into_iter().map(|it| (it.leg.node, it)).collect();
         let entrance = |(node, region, url): Node| {
             let leg = legs.iter().find(|it| it.node == node);
             let (rtt, evidence) =
@@ -218,5 +223,7 @@ impl Entrance {
     }
 }
 
+/// Nodes weighed in one question, the nearest to the client.
+const WEIGHED_MAX: usize = 16;
 /// Capabilities weighed in one question; further ones are not looked at.
 const WANTED_MAX: usize = 8;

@@ -30,7 +30,13 @@ pub(crate) async fn arrived(
     let whole = request.uri().path_and_query().map_or("", |it| it.as_str());
     let rest = whole.strip_prefix(PREFIX).unwrap_or_default();
     let (right, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-    gateway.key.open_steer(right, Gateway::wall_s())?;
+    // A right that is not good here, of a node with another key or clock, costs nothing: who
+    // comes by it is served as well, and sent nowhere else.
+    let result = match gateway.key.open_steer(right, Gateway::wall_s()) {
+        Ok(()) => "arrived",
+        Err(_bad) => "arrived-late",
+    };
+    counter!("portolan_steered_total", "result" => result).increment(1);
     if !path.starts_with("/apps/") {
         return Err(ServeError::NoDoor);
     }

@@ -97,6 +97,11 @@ impl Outbox {
         self.version = self.version.max(version.saturating_sub(1));
     }
 
+    /// Whether the latest record of an orchestrator tells of failures.
+    pub fn tells_of_failures(&self, orchestrator: OrchestratorId) -> bool {
+        self.latest.get(&orchestrator).is_some_and(|own| own.observation.failures_milli > 0)
+    }
+
     /// Returns the latest observation of each orchestrator.
     pub fn observations(&self) -> impl Iterator<Item = Observation> {
         self.latest.values().map(|own| own.observation)

@@ -45,7 +45,9 @@ impl Levels {
 
     fn record(&mut self, now: Instant, seen: Observation, speaks: impl Fn() -> bool) -> Change {
         let by = self.near.record(now, seen);
-        if self.two && (by == Change::Much || speaks()) {
+        // Whoever was told of failures is told that they are over.
+        let was_failing = || self.far.tells_of_failures(seen.orchestrator);
+        if self.two && (by == Change::Much || was_failing() || speaks()) {
             // One sequence of versions, so that a link may go from one level to the other.
             self.far.follow(self.near.version());
             self.far.record(now, seen);

@@ -91,9 +91,10 @@ pub fn exclusion(
     };
     standing
         .or_else(resting)
-        .or_else(taken)
         .or_else(|| wanted(offer, ask))
         .or_else(|| allowed(row, offer, ask))
+        // Last: who is out for lack of a place alone is worth waiting for.
+        .or_else(taken)
 }
 
 #[inline]
