@@ -177,7 +177,8 @@ pub async fn serve(gateway: &Arc<Gateway>, mut job: Job) -> Result<Response<Body
         let route = match gateway.choose(&view, &mut job) {
             Ok(route) => route,
             Err(nobody) => {
-                if gateway.wait_for_place(&view, &mut job).await {
+                // Boxed, or every request would have room for it.
+                if Box::pin(gateway.wait_for_place(&view, &mut job)).await {
                     continue;
                 }
                 break nobody;

@@ -146,14 +146,16 @@ async fn enter(
         "discover" => discover::answer(gateway, &visit, &request),
         "resolve" => resolve::answer(gateway, &visit, &request),
         "discovery" => apps::list(gateway, &visit, &request),
-        "apps" => match gateway.steered(&visit, &request) {
-            Ok(Some(elsewhere)) => Ok(elsewhere),
-            Ok(None) => match apps::job(gateway, visit, request).await {
+        "apps" => {
+            // Nothing of it is kept while the request is served.
+            if let Some(elsewhere) = gateway.steered(&visit, &request)? {
+                return Ok(elsewhere);
+            }
+            match apps::job(gateway, visit, request).await {
                 Ok(job) => serve(gateway, job).await,
                 Err(error) => Err(error),
-            },
-            Err(error) => Err(error),
-        },
+            }
+        }
         "steered" => Box::pin(steer::arrived(gateway, visit, request)).await,
         "probe" => observe::probe(&request),
         "observe" => Box::pin(observe::answer(gateway, arrival, visit, request)).await,
