@@ -118,19 +118,21 @@ pub(crate) fn whole(
 
 fn read(head: &[u8], limits: &Limits) -> Result<Framing, Fault> {
     let head = head.strip_prefix(b"\r\n").unwrap_or(head);
-    let mut lines = Lines(head);
-    let line = lines.next().ok_or(Fault::RequestLine)?;
+    let line_end = memchr::memchr(b'\n', head).ok_or(Fault::RequestLine)?;
+    let (line, mut rest) = head.split_at(line_end + 1);
+    let line = line.strip_suffix(b"\r\n").ok_or(Fault::LineEnd)?;
     if line.len() > limits.line_max {
         return Err(Fault::LineTooLong);
     }
     let (target, is_old) = request_line(line)?;
     let mut found = Found::default();
-    for line in lines {
+    while rest != b"\r\n" {
         if found.fields == limits.fields_max {
             return Err(Fault::HeadTooLong);
         }
-        let (name, value) = field(line)?;
-        found.note(name, value, is_old)?;
+        let field = Field::first(rest)?;
+        found.note(field.name, field.value, is_old)?;
+        rest = field.rest;
     }
     if found.host.is_none() && !is_old {
         return Err(Fault::Host);
@@ -150,27 +152,15 @@ fn read(head: &[u8], limits: &Limits) -> Result<Framing, Fault> {
 
 /// Reads the fields after a chunked body; none of them may say anything of its framing.
 pub(crate) fn read_trailers(bytes: &[u8]) -> Result<(), Fault> {
-    for line in Lines(bytes) {
-        let (name, _value) = field(line)?;
-        if NEVER_LATE.iter().any(|it| name.eq_ignore_ascii_case(it)) {
+    let mut rest = bytes;
+    while rest != b"\r\n" {
+        let field = Field::first(rest)?;
+        if NEVER_LATE.iter().any(|it| field.name.eq_ignore_ascii_case(it)) {
             return Err(Fault::Chunk("a field after it may stand in the head only"));
         }
+        rest = field.rest;
     }
     Ok(())
-}
-
-/// The lines of a head up to its empty line, without their ends.
-struct Lines<'a>(&'a [u8]);
-
-impl<'a> Iterator for Lines<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let end = memchr::memchr(b'\n', self.0)?;
-        let (line, rest) = self.0.split_at(end + 1);
-        self.0 = rest;
-        line.strip_suffix(b"\r\n").filter(|line| !line.is_empty())
-    }
 }
 
 /// What a head's fields say of framing.
@@ -264,23 +254,61 @@ fn authority(target: &[u8]) -> Option<&[u8]> {
     Some(&rest[..end])
 }
 
-/// Splits a field into its name and its value, without the white space around that.
-fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
-    if matches!(line.first(), Some(b' ' | b'\t')) {
-        return Err(Fault::Folded);
+/// One field of a head, and what stands after its line.
+struct Field<'a> {
+    name: &'a [u8],
+    /// Without the white space around it.
+    value: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> Field<'a> {
+    /// Reads the field that begins `bytes`, in which every line feed follows a carriage return.
+    fn first(bytes: &'a [u8]) -> Result<Self, Fault> {
+        if matches!(bytes.first(), Some(b' ' | b'\t')) {
+            return Err(Fault::Folded);
+        }
+        let is_of_name = |byte: &u8| NAME[usize::from(*byte)];
+        let colon = bytes.iter().position(|byte| !is_of_name(byte)).ok_or(Fault::Name)?;
+        if colon == 0 || bytes[colon] != b':' {
+            return Err(Fault::Name);
+        }
+        let after = &bytes[colon + 1..];
+        let end = control(after);
+        if !after[end..].starts_with(b"\r\n") {
+            let line = memchr::memchr(b'\n', after).map_or(after, |at| &after[..at]);
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let is_broken = memchr::memchr(b'\r', line).is_some();
+            return Err(if is_broken { Fault::LineEnd } else { Fault::Value });
+        }
+        let (value, rest) = (after[..end].trim_ascii(), &after[end + 2..]);
+        Ok(Self { name: &bytes[..colon], value, rest })
     }
-    let colon = memchr::memchr(b':', line).ok_or(Fault::Name)?;
-    let (name, value) = (&line[..colon], &line[colon + 1..]);
-    if name.is_empty() || !name.iter().all(|byte| is_token(*byte) && *byte != b'_') {
-        return Err(Fault::Name);
+}
+
+/// Returns how many bytes come before the first control character, a tab not being one.
+fn control(bytes: &[u8]) -> usize {
+    let is_control = |byte: &u8| matches!(byte, 0..=8 | 10..=31 | 127);
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut at = 0;
+    for word in words {
+        // The usual eight have none, and no tab either.
+        if !is_plain(u64::from_le_bytes(*word))
+            && let Some(found) = word.iter().position(is_control)
+        {
+            return at + found;
+        }
+        at += 8;
     }
-    if memchr::memchr(b'\r', value).is_some() {
-        return Err(Fault::LineEnd);
-    }
-    if value.iter().any(|byte| matches!(byte, 0..=8 | 10..=31 | 127)) {
-        return Err(Fault::Value);
-    }
-    Ok((name, value.trim_ascii()))
+    at + rest.iter().position(is_control).unwrap_or(rest.len())
+}
+
+/// Tells whether none of eight bytes is below 0x20, or 0x7f.
+fn is_plain(word: u64) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let deleted = word ^ (0x7f * ONES);
+    let below = |word: u64, bound: u64| word.wrapping_sub(bound * ONES) & !word;
+    (below(word, 0x20) | below(deleted, 1)) & (0x80 * ONES) == 0
 }
 
 /// RFC 9110, section 5.6.2.
@@ -353,6 +381,13 @@ const TOKEN: [bool; 256] = {
             );
         at += 1;
     }
+    table
+};
+/// What a field's name is made of: a token, but for the underscore, which some servers take for
+/// a hyphen.
+const NAME: [bool; 256] = {
+    let mut table = TOKEN;
+    table[b'_' as usize] = false;
     table
 };
 /// The longest name of the DNS, with a port.
