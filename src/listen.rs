@@ -7,6 +7,7 @@ pub mod pace;
 pub mod places;
 mod proxied;
 pub(crate) mod screened;
+mod seldom;
 pub mod tls;
 
 use std::io;

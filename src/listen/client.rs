@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -19,6 +20,7 @@ use crate::listen::connection::{Connection, Secured};
 use crate::listen::pace::Patience;
 use crate::listen::places::Place;
 use crate::listen::screened::{LIMITS, Screened};
+use crate::listen::seldom::Seldom;
 use crate::listen::{BoxError, Hall, proxied};
 use crate::socket::Stream;
 
@@ -186,14 +188,27 @@ async fn until_stopped<C>(
     C: Future<Output = hyper::Result<()>>,
 {
     let mut served = std::pin::pin!(served);
-    let goodbye = tokio::select! {
-        biased;
-        ended = served.as_mut() => return note_end(ended),
-        () = connection.pace.expired(patience.0) => {
-            counter!("portolan_connections_expired_total").increment(1);
-            Some(GOODBYE)
+    let mut ending = std::pin::pin!(async {
+        tokio::select! {
+            biased;
+            () = connection.pace.expired(patience.0) => {
+                counter!("portolan_connections_expired_total").increment(1);
+                Some(GOODBYE)
+            }
+            _ = stop.wait_for(|stop| *stop) => None,
         }
-        _ = stop.wait_for(|stop| *stop) => None,
+    });
+    let mut ending = Seldom::new(ending.as_mut());
+    let ended = std::future::poll_fn(|context| {
+        if let Poll::Ready(ended) = served.as_mut().poll(context) {
+            return Poll::Ready(Err(ended));
+        }
+        // Nobody wakes the timer when a head begins.
+        ending.poll(context, connection.pace.is_in_head()).map(Ok)
+    });
+    let goodbye = match ended.await {
+        Ok(goodbye) => goodbye,
+        Err(ended) => return note_end(ended),
     };
     if goodbye.is_none() {
         tokio::select! {

@@ -47,6 +47,11 @@ impl Pace {
         self.head_ms.store(ms, Ordering::Relaxed);
     }
 
+    /// Tells whether a head began and is not whole yet.
+    pub(crate) fn is_in_head(&self) -> bool {
+        self.head_ms.load(Ordering::Relaxed) > 0
+    }
+
     fn ms(&self) -> u64 {
         clock::now().saturating_duration_since(self.started).as_millis() as u64
     }
@@ -70,8 +75,8 @@ impl Pace {
         }
     }
 
-    /// Waits until the client has taken too long. To be polled along with the connection
-    /// itself, by whose progress it learns of heads that begin.
+    /// Waits until the client has taken too long. To be polled also whenever the connection
+    /// was and a head has begun, of which nobody else tells it.
     pub(crate) async fn expired(&self, patience: Patience) {
         let mut sleep = std::pin::pin!(tokio::time::sleep(patience.idle));
         std::future::poll_fn(|context| {
