@@ -112,6 +112,9 @@ impl Inputs {
     /// added: `n·e^(-age/S) + rate·S·(1 - e^(-age/S))`. A raw count 5 s old at 85 % load is
     /// worse than no count at all.
     pub fn others_now_milli(&self) -> u64 {
+        if self.others_milli == 0 && self.arrivals_milli == 0 {
+            return 0;
+        }
         let half_ms = (u64::from(self.holding_us) * LN_2_PER_MILLION / 1_000_000_000).max(1);
         let decay = Decay::after(u64::from(self.load_age_ms), half_ms);
         let (kept, share_kept) = (decay.of(self.others_milli.into()), decay.of(1_000_000));

@@ -21,12 +21,11 @@ use crate::view::row::Row;
 pub fn taken(view: &View, record: &Record) -> Value {
     let decision = &record.decision;
     let candidates: Vec<Value> = decision
-        .seen
-        .iter()
+        .seen()
         .zip(decision.terms())
         .enumerate()
         .map(|(at, (seen, terms))| {
-            candidate(view, seen, terms, at == decision.chosen, clock::now())
+            candidate(view, &seen, terms, at == decision.chosen, clock::now())
         })
         .collect();
     let mut found = caller(&record.place, record.home);
@@ -109,7 +108,7 @@ pub fn hypothetical(
 /// The best few candidates of a decision on one line, for a header.
 pub fn short(view: &View, record: &Record) -> String {
     let mut eligible: Vec<(Micros, String)> = Vec::new();
-    for (seen, terms) in record.decision.seen.iter().zip(record.decision.terms()) {
+    for (seen, terms) in record.decision.seen().zip(record.decision.terms()) {
         if let Some(terms) = terms {
             let region = view
                 .row(seen.member.slot)

@@ -17,8 +17,8 @@ use crate::view::{Member, View};
 pub struct Decision {
     /// Position of the chosen one in [`Decision::seen`].
     pub chosen: usize,
-    /// Who was looked at.
-    pub seen: Vec<Seen>,
+    looked: Vec<Looked>,
+    inputs: Vec<Inputs>,
     /// How far above the least cost counted as equal.
     pub band: Micros,
     /// The random word.
@@ -86,7 +86,8 @@ pub fn choose(
     let Some(pick) = decide(&found.inputs, running, draw) else { return Err(found.no_route()) };
     Ok(Decision {
         chosen: found.at(pick.chosen),
-        seen: found.seen(),
+        looked: found.looked,
+        inputs: found.inputs,
         band: pick.band,
         draw,
         scanned,
@@ -137,20 +138,28 @@ impl NoRoute {
 
 impl Decision {
     /// Returns the chosen candidate.
-    pub fn chosen(&self) -> &Seen {
-        &self.seen[self.chosen]
+    pub fn chosen(&self) -> Seen {
+        self.seen_of(&self.looked[self.chosen])
+    }
+
+    /// Returns everyone who was looked at.
+    pub fn seen(&self) -> impl Iterator<Item = Seen> {
+        self.looked.iter().map(|it| self.seen_of(it))
+    }
+
+    fn seen_of(&self, looked: &Looked) -> Seen {
+        let verdict = match looked.end {
+            Ok(at) => Verdict::Eligible(self.inputs[at]),
+            Err(reason) => Verdict::Excluded(reason),
+        };
+        Seen { orchestrator: looked.orchestrator, member: looked.member, verdict }
     }
 
     /// Returns the parts of each candidate's cost, computed again from what was known; in
     /// the order of [`Decision::seen`], `None` for those that were out.
     pub fn terms(&self) -> Vec<Option<Terms>> {
-        let known = |seen: &Seen| match seen.verdict {
-            Verdict::Eligible(inputs) => Some(inputs),
-            Verdict::Excluded(_) => None,
-        };
-        let inputs: Vec<Inputs> = self.seen.iter().filter_map(known).collect();
-        let mut terms = terms_of(&inputs).into_iter();
-        self.seen.iter().map(|seen| known(seen).and_then(|_inputs| terms.next())).collect()
+        let terms = terms_of(&self.inputs);
+        self.looked.iter().map(|it| it.end.ok().and_then(|at| terms.get(at).copied())).collect()
     }
 }
 
@@ -199,10 +208,11 @@ struct Found {
 }
 
 /// One candidate that was looked at.
+#[derive(Clone, Copy, Debug)]
 struct Looked {
     orchestrator: OrchestratorId,
     member: Member,
-    /// Where in [`Found::inputs`] it stands, or why it does not.
+    /// Where among the inputs it stands, or why it does not.
     end: Result<usize, Exclusion>,
 }
 
@@ -242,18 +252,6 @@ impl Found {
     /// Returns the position in [`Self::looked`] of a position in [`Self::inputs`].
     fn at(&self, eligible: usize) -> usize {
         self.looked.iter().position(|it| it.end == Ok(eligible)).unwrap_or_default()
-    }
-
-    /// Returns everyone looked at.
-    fn seen(&self) -> Vec<Seen> {
-        let seen = |it: &Looked| {
-            let verdict = match it.end {
-                Ok(at) => Verdict::Eligible(self.inputs[at]),
-                Err(reason) => Verdict::Excluded(reason),
-            };
-            Seen { orchestrator: it.orchestrator, member: it.member, verdict }
-        };
-        self.looked.iter().map(seen).collect()
     }
 
     fn no_route(self) -> NoRoute {

@@ -166,8 +166,7 @@ fn a_decision_replays_from_its_own_record() {
         let ask = ask(&caller, &rules, path);
         let decision = choose(&view, live, &ask, view.published_at, draw).unwrap();
         let eligible: Vec<(usize, Inputs)> = decision
-            .seen
-            .iter()
+            .seen()
             .enumerate()
             .filter_map(|(at, seen)| match seen.verdict {
                 Verdict::Eligible(inputs) => Some((at, inputs)),
