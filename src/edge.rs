@@ -14,6 +14,7 @@ pub mod dns;
 pub mod doors;
 pub mod enter;
 pub mod explain;
+pub mod fields;
 pub mod forward;
 pub mod grpc;
 pub mod job;
@@ -22,6 +23,7 @@ mod note;
 pub mod observe;
 pub mod open;
 mod orders;
+mod passed;
 pub mod places;
 pub mod pressure;
 pub mod refusal;
@@ -55,7 +57,7 @@ use crate::clock;
 use crate::forwarded::TrustedProxies;
 use crate::geo::Point;
 use crate::id::{NodeId, RegionId};
-use crate::journal::{Journal, Slot, UsageRecord};
+use crate::journal::{Entry, Journal, Slot, UsageRecord};
 use crate::net::Endpoint;
 use crate::policy::{Panic, Rules};
 use crate::retry;
@@ -170,7 +172,10 @@ pub struct Gateway {
 /// Each turn tries somebody else, so `choose` ends the loop when nobody is left; a request
 /// that belongs to one orchestrator goes there or nowhere. Once an answer's head is there,
 /// nothing is retried.
-pub async fn serve(gateway: &Arc<Gateway>, mut job: Job) -> Result<Response<Body>, ServeError> {
+pub async fn serve(
+    gateway: &Arc<Gateway>,
+    mut job: Box<Job>,
+) -> Result<Response<Body>, ServeError> {
     let admitted = gateway.admit(&job)?;
     let refused = loop {
         let view = gateway.view();
@@ -186,7 +191,7 @@ pub async fn serve(gateway: &Arc<Gateway>, mut job: Job) -> Result<Response<Body
         };
         match gateway.open(&route, &mut job).await {
             Ok(answer) => {
-                return relay::relay(gateway, admitted, job, route, answer).await;
+                return relay::relay(gateway, &view, admitted, job, route, answer).await;
             }
             Err(refusal) => match gateway.note(&mut job, route, refusal) {
                 Ok(()) => {}
@@ -244,7 +249,7 @@ impl Drop for Admitted {
         let Line { _permit, slot, mut usage } = *line;
         let now = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
         usage.duration_us = now.saturating_sub(usage.at_ms).saturating_mul(1000);
-        slot.write(usage);
+        slot.write(Entry::of(&usage));
     }
 }
 

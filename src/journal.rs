@@ -18,7 +18,7 @@ use metrics::counter;
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{mpsc, watch};
 
-pub use line::LINE_MAX;
+pub use line::{Entry, LINE_MAX};
 pub use record::UsageRecord;
 
 use crate::journal::writer::{Report, Writer};
@@ -32,7 +32,7 @@ pub struct Journal {
 
 #[derive(Debug)]
 struct Open {
-    records: mpsc::Sender<UsageRecord>,
+    records: mpsc::Sender<Entry>,
     stop: watch::Sender<bool>,
     /// Its sender lives as long as the writer.
     writer: watch::Receiver<()>,
@@ -40,7 +40,7 @@ struct Open {
 
 /// A place in the journal, held for one request; dropped unused, it is free again.
 #[derive(Debug)]
-pub struct Slot(Option<OwnedPermit<UsageRecord>>);
+pub struct Slot(Option<OwnedPermit<Entry>>);
 
 /// What [`verify`] found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -154,8 +154,8 @@ impl Journal {
 }
 
 impl Slot {
-    /// Hands the record to the writer; never waits.
-    pub fn write(self, record: UsageRecord) {
+    /// Hands a record to the writer; never waits.
+    pub fn write(self, record: Entry) {
         if let Some(permit) = self.0 {
             drop(permit.send(record));
         }

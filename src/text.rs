@@ -7,88 +7,95 @@ use std::fmt::{self, Write};
 /// no escape.
 #[derive(Debug)]
 pub struct Object<'a> {
-    text: &'a mut Vec<u8>,
+    text: &'a mut String,
     empty: bool,
 }
 
 impl<'a> Object<'a> {
     /// Begins an object at the end of `text`.
-    pub fn begin(text: &'a mut Vec<u8>) -> Self {
-        text.push(b'{');
+    pub fn begin(text: &'a mut String) -> Self {
+        text.push('{');
         Self { text, empty: true }
     }
 
     /// Appends a field whose value is already JSON.
-    #[inline]
+    #[inline(always)]
     pub fn json(&mut self, key: &str, value: &str) {
         self.key(key);
-        self.text.extend_from_slice(value.as_bytes());
+        self.text.push_str(value);
+    }
+
+    /// Appends the fields of an object that was written before, begun with its brace and left
+    /// open.
+    pub fn fields(&mut self, open: &str) {
+        let fields = open.strip_prefix('{').unwrap_or(open);
+        if !self.empty && !fields.is_empty() {
+            self.text.push(',');
+        }
+        self.empty &= fields.is_empty();
+        self.text.push_str(fields);
     }
 
     /// Appends a text.
     #[inline]
     pub fn text(&mut self, key: &str, value: &str) {
         self.key(key);
-        self.text.push(b'"');
+        self.text.push('"');
         escape(self.text, value);
-        self.text.push(b'"');
+        self.text.push('"');
     }
 
     /// Appends a text of which it is known that nothing in it needs an escape.
-    #[inline]
+    #[inline(always)]
     pub fn name(&mut self, key: &str, value: &str) {
         self.key(key);
-        self.text.push(b'"');
-        self.text.extend_from_slice(value.as_bytes());
-        self.text.push(b'"');
-    }
-
-    /// Appends digits and letters as they are.
-    #[inline]
-    pub fn digits(&mut self, key: &str, value: &[u8]) {
-        self.key(key);
-        self.text.push(b'"');
-        self.text.extend_from_slice(value);
-        self.text.push(b'"');
+        self.text.push('"');
+        self.text.push_str(value);
+        self.text.push('"');
     }
 
     /// Appends what `value` looks like, as a text.
     pub fn shown(&mut self, key: &str, value: fmt::Arguments<'_>) {
         self.key(key);
-        self.text.push(b'"');
+        self.text.push('"');
         // Writing to a text does not fail; whoever shows itself badly is cut there.
         let _cut: fmt::Result = Escaped(self.text).write_fmt(value);
-        self.text.push(b'"');
+        self.text.push('"');
     }
 
     /// Appends a number.
-    #[inline]
+    #[inline(always)]
     pub fn number(&mut self, key: &str, value: u64) {
         self.key(key);
-        self.text.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        self.text.push_str(itoa::Buffer::new().format(value));
     }
 
     /// Appends a number as a text of 16 hexadecimal digits; `null` when there is none.
     #[inline]
     pub fn hex(&mut self, key: &str, value: Option<u64>) {
         match value {
-            Some(value) => self.digits(key, Hex::of(value).as_bytes()),
+            Some(value) => self.name(key, &Hex::of(value)),
             None => self.json(key, "null"),
         }
     }
 
+    /// Returns how long the text is by now.
+    pub(crate) fn len(&self) -> usize {
+        self.text.len()
+    }
+
     /// Ends the object.
     pub fn end(self) {
-        self.text.push(b'}');
+        self.text.push('}');
     }
 
     // Within its callers a key is a constant, and so a store or two.
     #[inline(always)]
     fn key(&mut self, key: &str) {
-        self.text.extend_from_slice(if self.empty { b"\"" } else { b",\"" });
+        self.text.push_str(if self.empty { "\"" } else { ",\"" });
         self.empty = false;
-        self.text.extend_from_slice(key.as_bytes());
-        self.text.extend_from_slice(b"\":");
+        self.text.push_str(key);
+        self.text.push_str("\":");
     }
 }
 
@@ -140,13 +147,13 @@ fn eight(value: u32) -> [u8; 8] {
     ascii.to_be_bytes()
 }
 
-fn escape(text: &mut Vec<u8>, value: &str) {
+fn escape(text: &mut String, value: &str) {
     let (words, rest) = value.as_bytes().as_chunks::<8>();
     let plain = |byte: &u8| *byte >= 0x20 && *byte != b'"' && *byte != b'\\';
     if words.iter().all(|it| is_plain(u64::from_le_bytes(*it))) && rest.iter().all(plain) {
-        text.extend_from_slice(value.as_bytes());
+        text.push_str(value);
     } else if let Ok(quoted) = serde_json::to_string(value) {
-        text.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
+        text.push_str(&quoted[1..quoted.len() - 1]);
     }
 }
 
@@ -160,7 +167,7 @@ fn is_plain(word: u64) -> bool {
 }
 
 /// Takes what is formatted into a JSON text.
-struct Escaped<'a>(&'a mut Vec<u8>);
+struct Escaped<'a>(&'a mut String);
 
 impl Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
@@ -183,7 +190,7 @@ mod tests {
         fn an_object_reads_back_as_what_was_written(
             text in "\\PC{0,20}", control in "[\\x00-\\x20\"\\\\{}]{0,19}", number: u64, some: bool,
         ) {
-            let mut line = b"before ".to_vec();
+            let mut line = "before ".to_owned();
             let mut object = Object::begin(&mut line);
             object.text("text", &text);
             object.text("control", &control);
@@ -191,14 +198,14 @@ mod tests {
             object.number("number", number);
             object.hex("hex", some.then_some(number));
             object.name("name", "plain");
-            object.digits("digits", b"0f");
+            object.fields("{\"more\":1");
             object.json("json", "true");
             object.end();
-            let value: serde_json::Value = serde_json::from_slice(&line["before ".len()..]).unwrap();
+            let value: serde_json::Value = serde_json::from_str(&line["before ".len()..]).unwrap();
             let expected = serde_json::json!({
                 "text": text, "control": control, "shown": format!("{control}{text}"),
                 "number": number, "hex": some.then(|| format!("{number:016x}")),
-                "name": "plain", "digits": "0f", "json": true,
+                "name": "plain", "more": 1, "json": true,
             });
             prop_assert_eq!(value, expected);
         }

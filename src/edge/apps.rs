@@ -8,24 +8,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 
 use crate::clock;
+use crate::edge::fields::Fields;
 use crate::edge::job::{Job, JobBody, Work};
 use crate::edge::open::unknown;
 use crate::edge::refusal::{ServeError, json};
-use crate::edge::relay::remove;
 use crate::edge::resolve::Wanted;
 use crate::edge::slug::Slug;
 use crate::edge::visit::Visit;
 use crate::edge::wishes::Wishes;
 use crate::edge::{Gateway, discover};
 use crate::id::{BadSessionId, OrchestratorId, SessionId};
-use crate::livepeer::bind;
+use crate::livepeer::bind::{self, Binding};
 use crate::session::State;
-use crate::trace::passable_state;
 use crate::upstream::Body;
 use crate::view::row::{Mode, Row, Runner, Standing};
 
@@ -106,35 +105,32 @@ pub(crate) async fn job(
     gateway: &Gateway,
     visit: Visit,
     mut request: Request<Incoming>,
-) -> Result<Job, ServeError> {
+) -> Result<Box<Job>, ServeError> {
     if request.uri().path() == "/refresh-payment" {
         return Box::pin(refresh(gateway, visit, request)).await;
     }
-    let wishes = Wishes::read(request.headers(), visit.params.clients_may)?;
-    let binding = bind::read(request.headers())?;
+    let fields = visit.fields;
+    // Hardly anybody wishes anything.
+    let wishes = match fields.has(Fields::WISHES) {
+        true => Wishes::read(request.headers(), visit.params.clients_may)?,
+        false => Wishes::default(),
+    };
+    let binding = match fields.has(Fields::PAYMENT) {
+        true => bind::read(request.headers())?,
+        false => Binding::default(),
+    };
     let bound = binding.session.and_then(|session| gateway.bindings.find(clock::now(), &session));
     let work = work(gateway, &request, bound)?;
-    let wants_upgrade = request.headers().contains_key(header::UPGRADE);
+    let wants_upgrade = fields.has(Fields::UPGRADE);
     let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let length = body.size_hint().exact();
-    let protocol = parts.headers.get(header::UPGRADE).cloned();
-    let mut headers = parts.headers;
-    scrub(&mut headers, &visit);
-    if let Some(protocol) = protocol.filter(|_| matches!(work, Work::Within { .. })) {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, protocol);
-    }
-    let is_unbound = matches!(work, Work::New { bound: None, .. });
-    let mut job = Job::new(visit, work, wishes, headers, JobBody::Unread(body, length));
+    let body = JobBody::Unread(body, length);
+    let mut job = Box::new(Job::new(visit, work, wishes, parts.headers, body));
     job.upgrade = upgrade;
     let max = job.bounds().max;
     if length.is_some_and(|length| length > max) {
         return Err(ServeError::TooLarge(max));
-    }
-    if is_unbound {
-        // A payment whose orchestrator is not known goes nowhere.
-        job.unbind();
     }
     Ok(job)
 }
@@ -145,7 +141,7 @@ async fn refresh(
     gateway: &Gateway,
     visit: Visit,
     request: Request<Incoming>,
-) -> Result<Job, ServeError> {
+) -> Result<Box<Job>, ServeError> {
     #[derive(serde::Deserialize)]
     struct Refresh {
         manifest_id: String,
@@ -169,11 +165,9 @@ async fn refresh(
     let bound = bound.or_else(|| Some(sessions.find_by_id(manifest.as_str())?.orchestrator));
     let unknown = || ServeError::SessionOver("its payments are not known here".to_owned());
     let work = Work::Refresh { bound: bound.ok_or_else(unknown)? };
-    let mut headers = parts.headers;
-    scrub(&mut headers, &visit);
     let held = gateway.replays.reserve(body.len(), visit.params.replay_all_max);
     let held = JobBody::Held(body, held.ok_or(ServeError::Memory)?);
-    Ok(Job::new(visit, work, Wishes::default(), headers, held))
+    Ok(Box::new(Job::new(visit, work, Wishes::default(), parts.headers, held)))
 }
 
 fn work(
@@ -260,46 +254,6 @@ fn leaves(rest: &str) -> bool {
     plain.replace("%5c", "\\").split(['/', '\\']).any(|part| matches!(part, "." | ".."))
 }
 
-/// Removes what concerns one connection, what names the client, and what only an
-/// orchestrator may say to its runner.
-fn scrub(headers: &mut HeaderMap, visit: &Visit) {
-    remove(headers, is_not_passed);
-    let state = headers.get(TRACESTATE).map(|it| passable_state(it.as_bytes()).is_some());
-    if state == Some(false) {
-        headers.remove(TRACESTATE);
-    }
-    if let Ok(value) = HeaderValue::from_bytes(&visit.trace.header()) {
-        headers.insert(TRACEPARENT, value);
-    }
-}
-
-fn is_not_passed(name: &str) -> bool {
-    matches!(
-        name,
-        "host"
-            | "expect"
-            | "forwarded"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-proto"
-            | "x-real-ip"
-            | "cf-connecting-ip"
-            | "true-client-ip"
-            | "portolan-client-ip"
-            | "portolan-explain"
-            | "portolan-prefer"
-            | "portolan-exclude"
-            | "portolan-deadline"
-            | "portolan-affinity"
-            | "portolan-steer"
-            | "livepeer-runner-route"
-            | "livepeer-session-id"
-            | "livepeer-session-token"
-            | "livepeer-session-control"
-            | "http2-settings"
-    )
-}
-
 impl Work {
     /// Returns its path as a template, for logs.
     pub fn template(&self) -> &'static str {
@@ -316,8 +270,6 @@ impl Work {
 /// A request for payment parameters is a line of JSON.
 const REFRESH_MAX: usize = 4 * 1024;
 const REFRESH_WITHIN: Duration = Duration::from_secs(5);
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 #[cfg(test)]
 mod tests {

@@ -82,9 +82,10 @@ impl Gateway {
     }
 
     fn choose_new(&self, view: &View, job: &mut Job) -> Result<Route, ServeError> {
-        let Work::New { app, capability, query, bound, .. } = job.work.clone() else {
+        let Work::New { app, capability, bound, .. } = &job.work else {
             return Err(ServeError::NoDoor);
         };
+        let (app, capability, is_bound) = (Arc::clone(app), *capability, bound.is_some());
         let params = Arc::clone(&job.visit.params);
         let now = clock::now();
         if job.tried.len() >= params.attempts_max {
@@ -106,7 +107,7 @@ impl Gateway {
         let decision = match chosen {
             Ok(decision) => decision,
             Err(no_route) if no_route.excluded.is_empty() => return Err(unknown(view, &app)),
-            Err(_no_route) if bound.is_some() => {
+            Err(_no_route) if is_bound => {
                 // The one it belongs to cannot take it.
                 job.unbind();
                 return self.choose_new(view, job);
@@ -115,9 +116,10 @@ impl Gateway {
         };
         let member = decision.chosen().member;
         self.record(job, app, applied, decision);
+        let Work::New { query, .. } = &job.work else { return Err(ServeError::NoDoor) };
         let route = view.row(member.slot).and_then(|row| {
             let runner = row.offers.get(usize::from(member.offer))?.runner.as_ref()?;
-            let path = format!("{}{query}", runner.path.as_deref()?);
+            let path = [runner.path.as_deref()?, query].concat();
             Some(Route { row: Arc::clone(row), offer: member.offer, path })
         });
         route.ok_or(ServeError::NoDoor)

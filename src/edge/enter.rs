@@ -14,6 +14,7 @@ use tracing::Instrument;
 use crate::clock;
 use crate::edge::apps;
 use crate::edge::discover;
+use crate::edge::fields::Fields;
 use crate::edge::grpc;
 use crate::edge::locate::Arrival;
 use crate::edge::observe;
@@ -37,9 +38,10 @@ pub async fn answer(
 ) -> Response<Body> {
     let started = clock::now();
     let method = request.method().clone();
-    let is_grpc = grpc::is_grpc(request.headers());
+    let fields = Fields::of(request.headers());
+    let is_grpc = fields.has(Fields::CONTENT_TYPE) && grpc::is_grpc(request.headers());
     let (door, result) = match screen(&arrival.connection, &request) {
-        Ok(()) => dispatch(&gateway, &arrival, request, started).await,
+        Ok(()) => dispatch(&gateway, &arrival, request, fields, started).await,
         Err(error) => ("none", Err(error)),
     };
     let mut response = match result {
@@ -113,23 +115,25 @@ async fn dispatch(
     gateway: &Arc<Gateway>,
     arrival: &Arrival,
     request: Request<Incoming>,
+    fields: Fields,
     started: Instant,
 ) -> (&'static str, Result<Response<Body>, ServeError>) {
     let door = door(request.uri().path());
     let visit = Visit {
         started,
-        trace: trace(&request),
+        trace: trace(&request, fields),
         located: gateway.locate(arrival, request.headers(), started),
         tls: gateway.is_tls(&arrival.connection, request.headers()),
         authority: authority(&request),
-        explain: request.headers().contains_key(EXPLAIN),
+        fields,
         method: request.method().clone(),
         params: gateway.params.load_full(),
         busy: Some(Arc::new(Busy::begin(&arrival.connection))),
         door,
     };
     let span = tracing::debug_span!("request", door, trace = %visit.trace);
-    let entered = enter(gateway, arrival, visit, request);
+    // Boxed, since what holds it is moved on its way.
+    let entered = Box::pin(enter(gateway, arrival, visit, request));
     // A span nobody looks at would still be entered and left at every step.
     let result = if span.is_disabled() { entered.await } else { entered.instrument(span).await };
     (door, result)
@@ -148,7 +152,9 @@ async fn enter(
         "discovery" => apps::list(gateway, &visit, &request),
         "apps" => {
             // Nothing of it is kept while the request is served.
-            if let Some(elsewhere) = gateway.steered(&visit, &request)? {
+            if visit.fields.has(Fields::STEER)
+                && let Some(elsewhere) = gateway.steered(&visit, &request)?
+            {
                 return Ok(elsewhere);
             }
             match apps::job(gateway, visit, request).await {
@@ -199,9 +205,10 @@ fn refuse(
 }
 
 /// Continues the client's trace, or begins one.
-fn trace(request: &Request<Incoming>) -> TraceContext {
+fn trace(request: &Request<Incoming>, fields: Fields) -> TraceContext {
     let mut rng = rand::rng();
-    let parent = request.headers().get(TRACEPARENT).and_then(|it| it.to_str().ok());
+    let named = fields.has(Fields::TRACEPARENT).then(|| request.headers().get(TRACEPARENT));
+    let parent = named.flatten().and_then(|it| it.to_str().ok());
     match parent.and_then(|it| it.parse::<TraceContext>().ok()) {
         Some(parent) => parent.child(rng.random()),
         None => TraceContext::new([rng.random(), rng.random()], rng.random()),
@@ -225,7 +232,6 @@ impl Gateway {
     }
 }
 
-const EXPLAIN: HeaderName = HeaderName::from_static("portolan-explain");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Whoever came by TLS once is to come by it always.

@@ -76,8 +76,8 @@ impl Gateway {
 
 /// What the peer says where it did not pass the request on; never heard from an orchestrator,
 /// whose answers lose the field.
-pub(crate) fn refused(response: &mut Response<Incoming>) -> Option<Refusal> {
-    let said = response.headers_mut().remove(REFUSED)?;
+pub(crate) fn refused(response: &Response<Incoming>) -> Option<Refusal> {
+    let said = response.headers().get(REFUSED)?;
     let sent = said == BROKEN;
     let said = format!("the peer it goes through says: {}", said.to_str().unwrap_or("?"));
     Some(Refusal { processed: sent, sent, ..Refusal::unprocessed(Why::Broken, &said) })

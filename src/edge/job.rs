@@ -1,5 +1,6 @@
 //! One request of the apps door: what it wants, what may still be done with it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -7,10 +8,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 use metrics::counter;
 
+use crate::edge::fields::Fields;
 use crate::edge::places::Kept;
 use crate::edge::refusal::ServeError;
 use crate::edge::replay::{Replays, Reserved};
@@ -32,7 +34,7 @@ pub struct Job {
     pub visit: Visit,
     /// What it is.
     pub work: Work,
-    /// Its headers, cleaned of what is not for the orchestrator.
+    /// Its headers, as they came; [`passed`](crate::edge::passed) says which go on.
     pub headers: HeaderMap,
     /// Its body.
     pub body: JobBody,
@@ -138,8 +140,6 @@ impl Job {
     /// Lets go of a payment nobody here can take, and of the orchestrator it belonged to: the
     /// unpaid request draws a fresh challenge, with which the client starts anew.
     pub fn unbind(&mut self) {
-        self.headers.remove(bind::SEGMENT);
-        self.headers.remove(bind::PAYMENT);
         if let Work::New { bound, .. } = &mut self.work {
             *bound = None;
         }
@@ -160,6 +160,15 @@ impl Job {
         };
         self.body = JobBody::Held(bytes.clone(), reserved);
         Ok(if bytes.is_empty() { Body::Empty } else { Body::whole(bytes) })
+    }
+
+    /// Returns the bytes of body its client says it sends; 0 where it does not say.
+    pub(crate) fn declared(&self) -> u64 {
+        match &self.body {
+            JobBody::Unread(_stream, length) => length.unwrap_or(0),
+            JobBody::Held(bytes, _reserved) => bytes.len() as u64,
+            JobBody::Gone => 0,
+        }
     }
 
     /// Reserves room for a body that is worth holding: one that may be sent again.
@@ -260,9 +269,11 @@ impl Job {
         !matches!(self.work, Work::New { bound: None, .. })
     }
 
-    /// Tells whether it brings a payment.
+    /// Tells whether it brings a payment for somebody known; any other goes nowhere.
     pub fn is_paid(&self) -> bool {
-        self.headers.contains_key(bind::PAYMENT)
+        self.belongs()
+            && self.visit.fields.has(Fields::PAYMENT)
+            && self.headers.contains_key(bind::PAYMENT)
     }
 
     /// Returns the time since its head was read.
@@ -308,19 +319,27 @@ pub fn says_full(status: StatusCode, body: &[u8]) -> bool {
 }
 
 /// Reads a body of `length` bytes.
-async fn read_whole(stream: Incoming, length: usize) -> Result<Bytes, ServeError> {
-    let mut whole = std::pin::pin!(Limited::new(stream, length).collect());
-    // Most are there with their head, and take no timer.
-    let first = std::future::poll_fn(|context| Poll::Ready(whole.as_mut().poll(context))).await;
-    let whole = match first {
-        Poll::Ready(whole) => whole,
-        Poll::Pending => {
-            let whole = tokio::time::timeout(BODY_TIMEOUT, whole).await;
-            whole.map_err(|_elapsed| ServeError::Body("too slow".to_owned()))?
-        }
-    };
-    let whole = whole.map_err(|broken| ServeError::Body(broken.to_string()))?;
-    Ok(whole.to_bytes())
+async fn read_whole(mut stream: Incoming, length: usize) -> Result<Bytes, ServeError> {
+    // Most are there with their head and in one piece; they take no timer and no collecting.
+    let mut first = Bytes::new();
+    let polled = std::future::poll_fn(|context| {
+        Poll::Ready(Pin::new(&mut stream).poll_frame(context).map(|it| it.transpose()))
+    });
+    let broken = |broken: hyper::Error| ServeError::Body(broken.to_string());
+    if let Poll::Ready(frame) = polled.await
+        && let Some(frame) = frame.map_err(broken)?
+        && let Ok(data) = frame.into_data()
+    {
+        first = data;
+    }
+    if stream.is_end_stream() && first.len() <= length {
+        return Ok(first);
+    }
+    let rest = Limited::new(stream, length.saturating_sub(first.len())).collect();
+    let rest = tokio::time::timeout(BODY_TIMEOUT, rest).await;
+    let rest = rest.map_err(|_elapsed| ServeError::Body("too slow".to_owned()))?;
+    let rest = rest.map_err(|broken| ServeError::Body(broken.to_string()))?.to_bytes();
+    Ok([first, rest].concat().into())
 }
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");

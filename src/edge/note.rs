@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Method, StatusCode, header};
+use http::{Method, StatusCode};
 use metrics::counter;
 
 use crate::clock;
@@ -13,12 +13,12 @@ use crate::edge::job::{Job, Work};
 use crate::edge::route::{Attempt, Route};
 use crate::edge::upload::Upload;
 use crate::edge::{Gateway, Line};
-use crate::journal::UsageRecord;
+use crate::journal::{Entry, UsageRecord};
 use crate::listen::pace::Busy;
 use crate::session::table::Using;
-use crate::text::Hex;
 use crate::upstream::Lease;
 use crate::upstream::body::{End, Watch};
+use crate::view::View;
 use crate::view::outcome::Outcome;
 
 /// Returns the line of the journal as far as it is known when a request is let in.
@@ -29,7 +29,6 @@ pub(crate) fn usage(gateway: &Gateway, job: &Job) -> UsageRecord {
         Work::Within { ticket, .. } => (None, Some(ticket.session.clone())),
         Work::Refresh { .. } => (None, None),
     };
-    let up = job.headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
     UsageRecord {
         at_ms: clock::wall().as_millis() as u64,
         decision: None,
@@ -45,7 +44,7 @@ pub(crate) fn usage(gateway: &Gateway, job: &Job) -> UsageRecord {
         home: located.home,
         country: located.caller.place.country,
         attempts: 1,
-        bytes_up: up.unwrap_or(0),
+        bytes_up: job.declared(),
         bytes_down: 0,
         ttfb_us: 0,
         duration_us: 0,
@@ -57,7 +56,7 @@ pub(crate) fn usage(gateway: &Gateway, job: &Job) -> UsageRecord {
 /// Adds what is known once an answer has begun.
 pub(crate) fn answered(
     usage: &mut UsageRecord,
-    gateway: &Gateway,
+    view: &View,
     job: &Job,
     route: &Route,
     status: StatusCode,
@@ -65,7 +64,7 @@ pub(crate) fn answered(
     usage.decision = job.decision;
     usage.status = status.as_u16();
     usage.orchestrator = Some(route.row.id);
-    usage.region = Some(gateway.shared.view.load().atlas.name(route.row.region));
+    usage.region = Some(view.atlas.name(route.row.region));
     usage.attempts = job.tried.len() as u32 + 1;
     usage.ttfb_us = job.age(clock::now()).as_micros() as u64;
     usage.end = "whole";
@@ -172,33 +171,11 @@ impl Noted {
             using.session().count(usage.bytes_up, usage.bytes_down);
             using.end(now);
         }
-        log(usage);
-        line.slot.write(line.usage);
+        let entry = Entry::of(usage);
+        // One line of the access log: it names no address, and its fields are the record's.
+        tracing::info!(target: "access", usage = %entry, "served");
+        line.slot.write(entry);
     }
-}
-
-/// One line of the access log; it names no address. Its values are texts and numbers, for
-/// what has to be formatted first costs as much as all the rest.
-fn log(usage: &UsageRecord) {
-    let trace = usage.trace.hex();
-    tracing::info!(
-        target: "access",
-        door = usage.door,
-        method = &*usage.method,
-        route = &*usage.route,
-        status = usage.status,
-        decision = usage.decision.map(|it| Hex::of(it.0)).as_deref(),
-        trace = std::str::from_utf8(&trace).unwrap_or_default(),
-        orchestrator = usage.orchestrator.map(|it| Hex::of(it.0)).as_deref(),
-        home = usage.home.as_str(),
-        attempts = usage.attempts,
-        bytes_up = usage.bytes_up,
-        bytes_down = usage.bytes_down,
-        ttfb_us = usage.ttfb_us,
-        duration_us = usage.duration_us,
-        end = usage.end,
-        "served"
-    );
 }
 
 /// The status of a request whose client left before any answer: nginx's 499.

@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Limited};
 
 use crate::clock;
 use crate::edge::Gateway;
+use crate::edge::fields::Fields;
 use crate::edge::job::{Job, JobBody, Work, says_full};
 use crate::edge::refusal::ServeError;
 use crate::edge::relay::rewriter;
@@ -27,7 +28,10 @@ impl Gateway {
         let exchanged = self.exchange(route, job, &mut attempt).await;
         attempt.heard();
         let judged = match exchanged {
-            Ok(exchange) => self.judge(exchange, route, job).await,
+            Ok(mut exchange) => match self.judge(&mut exchange, route, job).await {
+                Ok(()) => Ok(exchange),
+                Err(refusal) => Err(refusal),
+            },
             Err(refusal) => Err(refusal),
         };
         let offer = route.row.offers.get(usize::from(route.offer));
@@ -61,15 +65,15 @@ impl Gateway {
         }
     }
 
-    /// Passes an answer on, or turns it into a refusal when somebody else may do better.
+    /// Lets an answer pass, or turns it into a refusal when somebody else may do better.
     async fn judge(
         &self,
-        mut exchange: Exchange,
+        exchange: &mut Exchange,
         route: &Route,
         job: &Job,
-    ) -> Result<Exchange, Refusal> {
+    ) -> Result<(), Refusal> {
         let status = exchange.status();
-        let Work::New { mode, bound, .. } = &job.work else { return Ok(exchange) };
+        let Work::New { mode, bound, .. } = &job.work else { return Ok(()) };
         let repeatable = !matches!(job.body, JobBody::Gone);
         let elsewhere = repeatable && bound.is_none();
         // An app may answer a single-shot call with a 404 of its own, and did its work then.
@@ -80,7 +84,8 @@ impl Gateway {
         let overloaded = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
         if overloaded.contains(&status) && elsewhere {
             let retry_after = retry_after(&exchange.head.headers, clock::wall());
-            let body = Box::pin(read_refusal(exchange.body)).await;
+            let body = std::mem::replace(&mut exchange.body, AnswerBody::Whole(Bytes::new()));
+            let body = Box::pin(read_refusal(body)).await;
             let why = if says_full(status, &body) { Why::Full } else { Why::Broken };
             let said = format!("{status}: {}", crate::livepeer::error::message(&body));
             return Err(Refusal { why, processed: false, sent: true, retry_after, said });
@@ -105,7 +110,7 @@ impl Gateway {
                 return Err(broken("its answer is not a reserved session".to_owned()));
             }
         }
-        Ok(exchange)
+        Ok(())
     }
 }
 
@@ -178,9 +183,11 @@ fn is_odd(exchange: &Exchange, job: &Job) -> bool {
     let is_empty = head.status == StatusCode::OK
         && job.visit.method == Method::POST
         && exchange.body.size_hint().exact() == Some(0);
-    let accepted = job.headers.get(header::ACCEPT).and_then(|it| it.to_str().ok());
-    let given = head.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
-    let is_other = accepted.zip(given).is_some_and(|(accepted, given)| !accepts(accepted, given));
+    let is_other = job.visit.fields.has(Fields::ACCEPT) && {
+        let accepted = job.headers.get(header::ACCEPT).and_then(|it| it.to_str().ok());
+        let given = head.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+        accepted.zip(given).is_some_and(|(accepted, given)| !accepts(accepted, given))
+    };
     let is_odd = is_empty || is_other;
     if is_odd {
         metrics::counter!("portolan_answers_odd_total").increment(1);

@@ -9,8 +9,10 @@ use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 
 use crate::clock;
+use crate::edge::fields::Fields;
 use crate::edge::job::{Job, Work};
 use crate::edge::note::{Note, Noted, answered};
+use crate::edge::passed::clean;
 use crate::edge::refusal::ServeError;
 use crate::edge::rewrite::Rewriter;
 use crate::edge::route::{AnswerBody, Exchange, Opened, Route};
@@ -22,13 +24,15 @@ use crate::text::{Hex, push_ms};
 use crate::ticket::Ticket;
 use crate::upstream::Body;
 use crate::upstream::body::End;
+use crate::view::View;
 use crate::view::row::Mode;
 
 /// Passes an answer on. From here on nothing is retried.
 pub(crate) async fn relay(
     gateway: &Arc<Gateway>,
+    view: &View,
     admitted: Admitted,
-    mut job: Job,
+    mut job: Box<Job>,
     route: Route,
     opened: Opened,
 ) -> Result<Response<Body>, ServeError> {
@@ -38,7 +42,7 @@ pub(crate) async fn relay(
     let session = within(gateway, &job, &route, status);
     let mut line = admitted.take();
     if let Some(line) = line.as_deref_mut() {
-        answered(&mut line.usage, gateway, &job, &route, status);
+        answered(&mut line.usage, view, &job, &route, status);
     }
     let note = Note(Some(Noted {
         line,
@@ -62,7 +66,7 @@ pub(crate) async fn relay(
         _ if fresh => Box::pin(reserved(gateway, &job, &route, exchange, note)).await?,
         _ => stream(exchange, note),
     };
-    mark(gateway, &job, &route, timing, response.headers_mut());
+    mark(gateway, view, &job, &route, timing, response.headers_mut());
     Ok(response)
 }
 
@@ -250,33 +254,6 @@ pub(crate) fn rewriter<'a>(gateway: &'a Gateway, job: &'a Job, route: &'a Route)
     }
 }
 
-/// Removes what concerns one connection only (RFC 9110, section 7.6.1).
-pub(crate) fn clean(headers: &mut HeaderMap) {
-    remove(headers, |_name| false);
-}
-
-/// The same, and removes the fields whose names are `unwanted`: of the few there are each is
-/// asked once, rather than each of the many unwanted ones looked for.
-pub(crate) fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
-    let named: Vec<Vec<u8>> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(|name| name.trim_ascii().to_ascii_lowercase())
-        .collect();
-    let is_of_one_connection = |name: &str| match name {
-        "connection" | "keep-alive" | "proxy-authenticate" | "proxy-authorization" => true,
-        "proxy-connection" | "te" | "trailer" | "transfer-encoding" | "upgrade" => true,
-        // A peer cannot have these removed by naming them.
-        "content-length" | "host" | "content-type" | "authorization" => false,
-        name => named.iter().any(|it| it == name.as_bytes()),
-    };
-    let gone = |name: &&HeaderName| is_of_one_connection(name.as_str()) || unwanted(name.as_str());
-    for name in headers.keys().filter(gone).cloned().collect::<Vec<HeaderName>>() {
-        headers.remove(name);
-    }
-}
-
 /// Returns what a request took so far, in milliseconds.
 fn timing(job: &Job, exchange: &Exchange) -> Bytes {
     let mut text = Vec::with_capacity(TIMING_TYPICAL);
@@ -294,7 +271,14 @@ fn timing(job: &Job, exchange: &Exchange) -> Bytes {
 }
 
 /// Tells the client what was decided and what it took.
-fn mark(gateway: &Gateway, job: &Job, route: &Route, timing: Bytes, headers: &mut HeaderMap) {
+fn mark(
+    gateway: &Gateway,
+    view: &View,
+    job: &Job,
+    route: &Route,
+    timing: Bytes,
+    headers: &mut HeaderMap,
+) {
     headers.reserve(MARKS);
     if let Ok(value) = HeaderValue::from_maybe_shared(timing) {
         headers.insert(SERVER_TIMING, value);
@@ -306,16 +290,15 @@ fn mark(gateway: &Gateway, job: &Job, route: &Route, timing: Bytes, headers: &mu
     };
     put(NODE, gateway.identity.node.as_str().as_bytes());
     put(ORCHESTRATOR, Hex::of(route.row.id.0).as_bytes());
-    let view = gateway.shared.view.load();
     put(REGION, view.atlas.name(route.row.region).as_str().as_bytes());
     if let Some(via) = job.via {
         put(VIA, via.as_str().as_bytes());
     }
+    let wants_explained = job.visit.fields.has(Fields::EXPLAIN);
     if let Some(decision) = job.decision {
         put(DECISION, Hex::of(decision.0).as_bytes());
-        if let Some(record) = job.visit.explain.then(|| gateway.decisions.find(decision)).flatten()
-        {
-            put(EXPLAIN, explain::short(&view, &record).as_bytes());
+        if let Some(record) = wants_explained.then(|| gateway.decisions.find(decision)).flatten() {
+            put(EXPLAIN, explain::short(view, &record).as_bytes());
         }
     }
 }

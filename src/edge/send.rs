@@ -3,7 +3,6 @@
 //! Whose fault a silence is depends on who was to speak: while the client's body is still on
 //! its way, the orchestrator owes nothing.
 
-use bytes::Bytes;
 use http::{Request, Uri, header};
 use http_body::Body as _;
 
@@ -11,6 +10,7 @@ use crate::clock;
 use crate::edge::Gateway;
 use crate::edge::forward;
 use crate::edge::job::Job;
+use crate::edge::passed::onward;
 use crate::edge::refusal::ServeError;
 use crate::edge::route::{AnswerBody, Attempt, Exchange, Refusal, Route, Why};
 use crate::edge::upload::{Upload, Waited};
@@ -30,19 +30,21 @@ impl Gateway {
         let connecting = clock::now().saturating_duration_since(started);
         // Only now, with somebody there to take it, is the body touched.
         let body = job.body_to_send(&self.replays).await.map_err(Refusal::client)?;
-        let (body, upload) = Upload::watch(body, job.bounds(), clock::now());
+        let began = clock::now();
+        let (body, upload) = Upload::watch(body, job.bounds(), began);
         attempt.await_answer(&upload);
         let mut request = request(route, job, body)?;
-        let patience = job.patience(clock::now());
-        let began = clock::now();
+        let patience = job.patience(began);
         let (response, lease) = loop {
             // Patience is counted here, where it is known whose turn it is.
             let sent = upload.outlast(lease.send(request, None), patience).await;
             match sent.map_err(|waited| in_vain(&waited))? {
-                Ok((mut response, lease)) => match forward::refused(&mut response) {
-                    Some(refusal) => return Err(refusal),
-                    None => break (response, lease),
-                },
+                Ok((response, lease)) => {
+                    match job.via.and_then(|_peer| forward::refused(&response)) {
+                        Some(refusal) => return Err(refusal),
+                        None => break (response, lease),
+                    }
+                }
                 // An idle connection died as it was taken; the request is whole.
                 Err(SendError::Unsent(whole)) => {
                     request = *whole;
@@ -102,14 +104,12 @@ impl Gateway {
 fn request(route: &Route, job: &Job, body: Body) -> Result<Request<Body>, Refusal> {
     let mut request = Request::new(body);
     *request.method_mut() = job.visit.method.clone();
-    *request.uri_mut() =
-        Uri::from_maybe_shared(Bytes::from(route.path.clone())).map_err(|_bad| {
-            Refusal::client(ServeError::BadRequest("the path is not a valid URI path".into()))
-        })?;
-    *request.headers_mut() = job.headers.clone();
+    *request.uri_mut() = route.path.parse::<Uri>().map_err(|_bad| {
+        Refusal::client(ServeError::BadRequest("the path is not a valid URI path".into()))
+    })?;
     let authority = header::HeaderValue::from_str(route.row.uri.authority());
     let authority = authority.map_err(|bad| Refusal::unprocessed(Why::Broken, &bad.to_string()))?;
-    request.headers_mut().insert(header::HOST, authority);
+    *request.headers_mut() = onward(job, authority);
     if request.body().size_hint().exact().is_none() {
         // Unasked, hyper leaves out a body of unknown length where few requests have one.
         let chunked = header::HeaderValue::from_static("chunked");

@@ -32,7 +32,8 @@ impl Slug {
         if text.len() > LONGEST {
             return None;
         }
-        let (name, variant) = match text.split_once('@') {
+        let parts = memchr::memchr(b'@', text.as_bytes()).map(|at| (&text[..at], &text[at + 1..]));
+        let (name, variant) = match parts {
             Some((name, digits)) if digits.len() == 8 => {
                 (name, u32::from_str_radix(digits, 16).ok()?)
             }
@@ -44,9 +45,8 @@ impl Slug {
         while let Some(byte) = bytes.next() {
             match byte {
                 b'~' => {
-                    let pair = [bytes.next()?, bytes.next()?];
-                    let digits = std::str::from_utf8(&pair).ok()?;
-                    app.push(u8::from_str_radix(digits, 16).ok()?);
+                    let mut digit = || char::from(bytes.next()?).to_digit(16);
+                    app.push((digit()? << 4 | digit()?) as u8);
                 }
                 b'-' | b'_' | b'.' => app.push(byte),
                 _ if byte.is_ascii_alphanumeric() => app.push(byte),

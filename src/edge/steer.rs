@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use metrics::counter;
 
 use crate::edge::apps;
+use crate::edge::fields::Fields;
 use crate::edge::refusal::ServeError;
 use crate::edge::resolve::Entrance;
 use crate::edge::visit::Visit;
@@ -60,7 +61,7 @@ impl Gateway {
         }
         // What belongs to somebody already is not begun anew elsewhere.
         let Some(wanted) = apps::wanted(self, request) else { return Ok(None) };
-        if bind::read(headers)?.session.is_some() {
+        if visit.fields.has(Fields::PAYMENT) && bind::read(headers)?.session.is_some() {
             return Ok(None);
         }
         let ranked = self.entrances(visit.started, &visit.located, visit.base(), &wanted);

@@ -7,6 +7,7 @@ use http::uri::Authority;
 use http::{HeaderValue, Method};
 
 use crate::edge::Params;
+use crate::edge::fields::Fields;
 use crate::edge::locate::Located;
 use crate::listen::pace::Busy;
 use crate::trace::TraceContext;
@@ -24,8 +25,8 @@ pub struct Visit {
     pub tls: bool,
     /// The authority the client named; `None` when it named none that is one.
     pub authority: Option<HeaderValue>,
-    /// Whether the client wants the decision explained in a header.
-    pub explain: bool,
+    /// Which of the fields that mean something here its head has.
+    pub fields: Fields,
     /// The knobs it began with.
     pub params: Arc<Params>,
     /// The method, for the log.

@@ -46,11 +46,6 @@ impl Wishes {
     /// Reads the headers of a request.
     pub(crate) fn read(headers: &HeaderMap, allowed: Allowed) -> Result<Self, ServeError> {
         let mut wishes = Self::default();
-        // Hardly anybody wishes anything.
-        let known = [PREFER, EXCLUDE, DEADLINE, AFFINITY];
-        if !headers.keys().any(|name| known.contains(name)) {
-            return Ok(wishes);
-        }
         if let Some(text) = text(headers, &PREFER)? {
             let (id, rest) =
                 text.split_once(';').map_or((text, ""), |(id, rest)| (id, rest.trim()));

@@ -21,10 +21,10 @@ pub struct UsageRecord {
     pub node: NodeId,
     /// The door it came in by.
     pub door: &'static str,
-    /// Its method; the writer keeps [`UsageRecord::TEXT_MAX`] bytes.
+    /// Its method; of another than the usual ones the writer keeps [`UsageRecord::TEXT_MAX`] bytes.
     pub method: Cow<'static, str>,
-    /// The template of its path, such as `/apps/{*rest}`; the writer keeps
-    /// [`UsageRecord::TEXT_MAX`] bytes.
+    /// The template of its path, such as `/apps/{*rest}`; of one that is not our own the
+    /// writer keeps [`UsageRecord::TEXT_MAX`] bytes.
     pub route: Cow<'static, str>,
     /// The status it was answered with.
     pub status: u16,
@@ -60,23 +60,4 @@ impl UsageRecord {
     /// route or capability, and small enough that a line stays below
     /// [`LINE_MAX`](crate::journal::LINE_MAX) however it is escaped.
     pub const TEXT_MAX: usize = 256;
-
-    /// Shortens the texts from outside, so that nobody escapes being metered by sending a
-    /// text too long for a line.
-    pub(crate) fn clip(&mut self) {
-        for text in [&mut self.method, &mut self.route] {
-            if text.len() > Self::TEXT_MAX {
-                *text = clipped(text).to_owned().into();
-            }
-        }
-        if let Some(text) = &mut self.capability
-            && text.len() > Self::TEXT_MAX
-        {
-            *text = clipped(text).into();
-        }
-    }
-}
-
-fn clipped(text: &str) -> &str {
-    &text[..text.floor_char_boundary(UsageRecord::TEXT_MAX)]
 }

@@ -32,7 +32,7 @@ fn record(at_ms: u64) -> UsageRecord {
 async fn fill(path: &Path, at: std::ops::Range<u64>) {
     let journal = Journal::open(path, 1024).unwrap();
     for it in at {
-        journal.admit().unwrap().write(record(it));
+        journal.admit().unwrap().write(Entry::of(&record(it)));
     }
     assert!(journal.close().await);
 }
@@ -115,7 +115,7 @@ async fn a_full_journal_refuses_and_a_slot_given_back_admits() {
     assert!(journal.admit().is_none());
     drop(one);
     assert!(journal.admit().is_some());
-    two.write(record(1));
+    two.write(Entry::of(&record(1)));
     assert!(journal.close().await);
     assert!(journal.admit().is_none());
 }
@@ -130,7 +130,7 @@ async fn a_slot_given_before_the_end_still_writes() {
         while journal.admit().is_some() {
             tokio::task::yield_now().await;
         }
-        late.write(record(7));
+        late.write(Entry::of(&record(7)));
     };
     let (closed, ()) = tokio::join!(journal.close(), write);
     assert!(closed);
@@ -159,7 +159,7 @@ async fn texts_from_outside_are_clipped_and_still_metered() {
         capability: Some(worst.into()),
         ..record(1)
     };
-    journal.admit().unwrap().write(long);
+    journal.admit().unwrap().write(Entry::of(&long));
     assert!(journal.close().await);
     assert!(std::fs::metadata(&path).unwrap().len() <= LINE_MAX as u64);
     assert_eq!(verify(&path).unwrap().records, 1);
@@ -172,15 +172,15 @@ async fn a_disk_that_is_full_stops_nothing() {
         return;
     }
     let journal = Journal::open(path, 4).unwrap();
-    journal.admit().unwrap().write(record(1));
-    journal.admit().unwrap().write(record(2));
+    journal.admit().unwrap().write(Entry::of(&record(1)));
+    journal.admit().unwrap().write(Entry::of(&record(2)));
     assert!(journal.close().await);
 }
 
 #[tokio::test]
 async fn a_disabled_journal_admits_and_keeps_nothing() {
     let journal = Journal::disabled();
-    journal.admit().unwrap().write(record(1));
+    journal.admit().unwrap().write(Entry::of(&record(1)));
     assert!(journal.close().await);
     assert!(journal.admit().is_some());
 }

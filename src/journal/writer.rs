@@ -10,9 +10,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::clock;
-use crate::journal::UsageRecord;
+use crate::journal::Entry;
 use crate::journal::cut_torn_line;
-use crate::journal::line;
 
 /// Owns the file while the journal is open.
 #[derive(Debug)]
@@ -20,7 +19,7 @@ pub(crate) struct Writer {
     pub(crate) file: File,
     /// Where the file is, for those who are told of it.
     pub(crate) path: PathBuf,
-    pub(crate) records: mpsc::Receiver<UsageRecord>,
+    pub(crate) records: mpsc::Receiver<Entry>,
     /// Turns true, or loses its sender, when the journal is to close.
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) report: Report,
@@ -88,13 +87,11 @@ impl Writer {
     }
 
     /// Writes all records of `batch` in one call and empties it.
-    fn write(&mut self, batch: &mut Vec<UsageRecord>) {
+    fn write(&mut self, batch: &mut Vec<Entry>) {
         let n_records = batch.len() as u64;
         let mut text = Vec::with_capacity(batch.len() * LINE_TYPICAL);
-        let mut json = Vec::with_capacity(LINE_TYPICAL);
-        for mut record in batch.drain(..) {
-            record.clip();
-            line::push(&mut text, &mut json, &record);
+        for entry in batch.drain(..) {
+            entry.push(&mut text);
         }
         if let Err(error) = self.file.write_all(&text) {
             counter!("portolan_journal_lost_total").increment(n_records);

@@ -51,10 +51,6 @@ pub enum BadBinding {
 
 /// Reads the binding of a request out of its headers.
 pub fn read(headers: &HeaderMap) -> Result<Binding, BadBinding> {
-    let known = [SEGMENT, PAYMENT];
-    if !headers.keys().any(|name| known.contains(name)) {
-        return Ok(Binding::default());
-    }
     let segment = decode(headers, &SEGMENT)?;
     let payment = decode(headers, &PAYMENT)?;
     let segment = SegData::decode(&*segment).map_err(|_not_it| BadBinding::Protobuf)?;

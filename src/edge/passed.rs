@@ -1,0 +1,103 @@
+//! Which fields of a request go on to its orchestrator, and which of an answer come back.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::edge::fields::Fields;
+use crate::edge::job::{Job, Work};
+use crate::trace::passable_state;
+
+/// Returns the fields of a request as its orchestrator gets them: without what concerns the
+/// client's connection, what names the client, and what only an orchestrator may say to its
+/// runner. `host` is the orchestrator's own.
+pub(crate) fn onward(job: &Job, host: HeaderValue) -> HeaderMap {
+    let fields = job.visit.fields;
+    let named = named(&job.headers, fields.has(Fields::CONNECTION));
+    let mut passed = HeaderMap::with_capacity(job.headers.len() + ADDED);
+    passed.insert(header::HOST, host);
+    for (name, value) in &job.headers {
+        let goes = match name.as_str() {
+            // A payment for nobody known here goes nowhere.
+            "livepeer-payment" | "livepeer-segment" => job.belongs(),
+            "tracestate" => passable_state(value.as_bytes()).is_some(),
+            name => !stays(name) && !is_of_one_connection(name, &named),
+        };
+        if goes {
+            passed.append(name.clone(), value.clone());
+        }
+    }
+    if let Ok(value) = HeaderValue::from_bytes(&job.visit.trace.header()) {
+        passed.insert(TRACEPARENT, value);
+    }
+    if fields.has(Fields::UPGRADE)
+        && matches!(job.work, Work::Within { .. })
+        && let Some(protocol) = job.headers.get(header::UPGRADE)
+    {
+        passed.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        passed.insert(header::UPGRADE, protocol.clone());
+    }
+    passed
+}
+
+/// Removes from an answer what concerns one connection only.
+pub(crate) fn clean(headers: &mut HeaderMap) {
+    let named = named(headers, headers.contains_key(header::CONNECTION));
+    let gone = |name: &&HeaderName| is_of_one_connection(name.as_str(), &named);
+    for name in headers.keys().filter(gone).cloned().collect::<Vec<HeaderName>>() {
+        headers.remove(name);
+    }
+}
+
+/// Returns the fields that a `Connection` names, in lower case; `some` tells whether there is
+/// one.
+fn named(headers: &HeaderMap, some: bool) -> Vec<Vec<u8>> {
+    if !some {
+        return Vec::new();
+    }
+    let values = headers.get_all(header::CONNECTION).iter();
+    let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    names.map(|name| name.trim_ascii().to_ascii_lowercase()).collect()
+}
+
+/// Tells whether a field concerns one connection only (RFC 9110, section 7.6.1).
+fn is_of_one_connection(name: &str, named: &[Vec<u8>]) -> bool {
+    match name {
+        "connection" | "keep-alive" | "proxy-authenticate" | "proxy-authorization" => true,
+        "proxy-connection" | "te" | "trailer" | "transfer-encoding" | "upgrade" => true,
+        // A peer cannot have these removed by naming them.
+        "content-length" | "host" | "content-type" | "authorization" => false,
+        name => named.iter().any(|it| it == name.as_bytes()),
+    }
+}
+
+/// Tells whether a field is this node's affair, or replaced by its own.
+fn stays(name: &str) -> bool {
+    matches!(
+        name,
+        "host"
+            | "expect"
+            | "forwarded"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-proto"
+            | "x-real-ip"
+            | "cf-connecting-ip"
+            | "true-client-ip"
+            | "portolan-client-ip"
+            | "portolan-explain"
+            | "portolan-prefer"
+            | "portolan-exclude"
+            | "portolan-deadline"
+            | "portolan-affinity"
+            | "portolan-steer"
+            | "livepeer-runner-route"
+            | "livepeer-session-id"
+            | "livepeer-session-token"
+            | "livepeer-session-control"
+            | "http2-settings"
+            | "traceparent"
+    )
+}
+
+/// What is added to the fields of a request: at most a trace and another protocol.
+const ADDED: usize = 4;
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
