@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::address::Prefix;
 use crate::id::{NodeId, OrchestratorId};
+use crate::score::Evidence;
 use crate::unit::Micros;
 use reports::Reports;
 use told::Hearsay;
@@ -174,6 +175,15 @@ impl Learned {
     /// Returns what peers tell of `target`.
     pub fn told_of(&self, target: Target) -> Option<Micros> {
         among(&self.told, target)
+    }
+
+    /// Returns the way to a node by the best evidence there is, and whose that is; `here` is
+    /// this node, whose own measurement comes first.
+    pub fn best(&self, node: NodeId, here: NodeId) -> Option<(Micros, Evidence)> {
+        let (target, own) = (Target::Node(node), self.own.filter(|_| node == here));
+        own.map(|rtt| (rtt, Evidence::Own))
+            .or_else(|| Some((self.of(target)?, Evidence::Cell)))
+            .or_else(|| Some((self.told_of(target)?, Evidence::Peer)))
     }
 
     /// Returns all ways but this node's own, each by the best evidence there is.

@@ -11,14 +11,12 @@ use crate::address::Prefix;
 use crate::edge::locate::Located;
 use crate::edge::visit::Visit;
 use crate::edge::{Gateway, Params};
-use crate::geo::fibre_floor;
 use crate::id::NodeId;
 use crate::legs::{Learned, Legs, Refused, Target, Way};
 use crate::mesh::{PeerRow, Standing};
 use crate::net::rtt::Seen;
-use crate::policy::course::{Entry, Leg, legs};
+use crate::policy::course::{Entry, Leg, floor, legs};
 use crate::policy::placing::disproves;
-use crate::score::Evidence;
 use crate::unit::Micros;
 use crate::view::View;
 use crate::wire::MAX_WAYS;
@@ -125,13 +123,11 @@ impl Gateway {
         taken
     }
 
-    /// Returns the least round trip a client can have to `target`: light needs so long from
-    /// this node, and the client is no farther from here than its round trip says. Where the
-    /// client is thought to be does not come into it, since that may be wrong.
+    /// Returns what a client's word on the way to `target` is held against: the least round trip
+    /// it can have, or none where too little is known.
     fn floor(&self, view: &View, target: Target, own: Option<Micros>) -> Micros {
-        let Some((point, own)) = self.point_of(view, target).zip(own) else { return Micros::ZERO };
-        let light = fibre_floor(self.identity.point.distance_m(&point));
-        Micros(light.0.saturating_sub(own.0))
+        let known = self.point_of(view, target).zip(own);
+        known.map_or(Micros::ZERO, |(to, own)| floor(&self.identity.point, &to, own))
     }
 
     /// Returns the ways of a caller to `nodes`; whoever is placed nowhere is left out.
@@ -143,16 +139,10 @@ impl Gateway {
         nodes: &[NodeId],
     ) -> Vec<Leg> {
         let learned = self.ways.learned(now, located.group);
+        let here = self.identity.node;
         let entry = |node: &NodeId| {
-            let own = learned.own.filter(|_| *node == self.identity.node);
-            Some(Entry {
-                node: *node,
-                point: self.point_of(view, Target::Node(*node))?,
-                measured: own
-                    .map(|rtt| (rtt, Evidence::Own))
-                    .or_else(|| Some((learned.of(Target::Node(*node))?, Evidence::Cell)))
-                    .or_else(|| Some((learned.told_of(Target::Node(*node))?, Evidence::Peer))),
-            })
+            let point = self.point_of(view, Target::Node(*node))?;
+            Some(Entry { node: *node, point, measured: learned.best(*node, here) })
         };
         let entries: Vec<Entry> = nodes.iter().filter_map(entry).collect();
         legs(&located.caller.place.point, &entries)

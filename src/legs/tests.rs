@@ -98,6 +98,13 @@ fn what_peers_tell_comes_after_what_clients_told_here() {
     }
     let learned = legs.learned(now, group(1));
     assert_eq!(learned.others().collect::<Vec<_>>(), [(node(), Micros::from_ms(30))]);
+    let sin_1 = "sin-1".parse().unwrap();
+    assert_eq!(learned.best(sin_1, a), Some((Micros::from_ms(30), Evidence::Cell)));
+    let told = Learned { reported: Vec::new(), ..learned.clone() };
+    assert_eq!(told.best(sin_1, a), Some((Micros::from_ms(80), Evidence::Peer)));
+    let own = Learned { own: Some(Micros::from_ms(9)), ..learned };
+    assert_eq!(own.best(sin_1, sin_1), Some((Micros::from_ms(9), Evidence::Own)));
+    assert_eq!(own.best(a, sin_1), None);
     let later = now + KEPT_FOR + MINUTE;
     assert_eq!(legs.learned(later, group(1)), Learned::default());
 }
