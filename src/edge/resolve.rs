@@ -42,9 +42,7 @@ pub(crate) fn answer(
     let filters = Filters::read(request.uri().query())?;
     let _permit = gateway.permit()?;
     let view = gateway.view();
-    let capabilities = filters.capabilities(&view).filter(|_| filters.names_some());
-    let capabilities = capabilities.take(WANTED_MAX).collect();
-    let wanted = Wanted { capabilities, gpus: filters.gpus(), ..Wanted::default() };
+    let wanted = Wanted::of(&filters, &view);
     let ranked = gateway.entrances(visit.started, &visit.located, visit.base(), &wanted);
     let redirect =
         request.uri().query().is_some_and(|it| it.split('&').any(|it| it == "redirect=1"));
@@ -152,5 +150,34 @@ pub(crate) struct Wanted<'a> {
     pub(crate) gpus: &'a [String],
 }
 
+impl<'a> Wanted<'a> {
+    /// Reads what a client named; where it named no capability, nothing in particular.
+    fn of(filters: &'a Filters, view: &View) -> Self {
+        let named = filters.capabilities(view).filter(|_| filters.names_some());
+        let capabilities = named.take(WANTED_MAX).collect();
+        Self { capabilities, gpus: filters.gpus(), ..Self::default() }
+    }
+}
+
 /// Capabilities weighed in one question; further ones are not looked at.
 const WANTED_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::tests::{atlas, view};
+
+    #[test]
+    fn so_many_capabilities_are_weighed_and_none_where_none_is_named() {
+        let view = view(&atlas(1), 1, WANTED_MAX + 2);
+        let n_wanted = |n: usize| {
+            let query: Vec<String> = (0..n).map(|it| format!("app=app/{it}")).collect();
+            let filters = Filters::read(Some(&query.join("&"))).unwrap();
+            Wanted::of(&filters, &view).capabilities.len()
+        };
+        assert_eq!(
+            [0, 1, WANTED_MAX, WANTED_MAX + 1].map(n_wanted),
+            [0, 1, WANTED_MAX, WANTED_MAX]
+        );
+    }
+}

@@ -77,6 +77,26 @@ fn the_table_forgets_whom_it_did_not_see_for_long() {
     assert!(legs.learned(now, group(0)).own.is_none());
 }
 
+#[test]
+fn the_table_has_so_many_ways_however_they_come() {
+    let (mut legs, now) = (Legs::default(), clock::now());
+    let groups = || (0..ROWS_MAX as u32 / 4).map(group);
+    let n_ways = |half: &HashMap<Prefix, Row>| -> usize {
+        groups().filter_map(|it| half.get(&it)).map(|it| it.reported.len()).sum()
+    };
+    // Few ways of each at first; then all of them grow.
+    let mut most = 0;
+    for to in 0..TARGETS_MAX as u64 {
+        let seen = (Target::Orchestrator(OrchestratorId(to)), Micros::from_ms(9));
+        for group in groups() {
+            legs.handle_report(now, group, 1, seen, Micros::ZERO).unwrap();
+        }
+        assert_eq!(legs.n_ways, n_ways(&legs.young));
+        most = most.max(legs.n_ways + n_ways(&legs.old));
+    }
+    assert!(most > WAYS_MAX / 2 && most <= WAYS_MAX, "{most}");
+}
+
 fn way(number: u32, to: Target, ms: u64) -> Way {
     Way { group: group(number), to, rtt: Micros::from_ms(ms) }
 }
