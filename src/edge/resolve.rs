@@ -115,20 +115,12 @@ impl Gateway {
             let relay = Relay { node, point, is_own: node == self.identity.node };
             let of = |capability: &CapabilityId| {
                 let ask = Ask {
-                    caller: &located.caller,
-                    capability: *capability,
-                    path: PathKind::Relayed,
                     mode: wanted.mode,
                     variant: wanted.variant,
                     gpus: wanted.gpus,
-                    rules,
-                    overlook: false,
-                    kept: None,
-                    tried: &[],
-                    running: None,
-                    deadline: None,
                     // Once a session runs both parts of the course are passed alike.
                     cold_round_trips: 1,
+                    ..Ask::new(&located.caller, *capability, PathKind::Relayed, rules)
                 };
                 beyond(view, |gauge| gauge.into(), &ask, &relay, now)
             };
