@@ -6,11 +6,11 @@ use std::time::Duration;
 use http::Method;
 use portolan::clock;
 use portolan::devorch::Params;
-use portolan::mesh::Standing;
 use portolan::view::View;
 use tokio::task::JoinSet;
 
-use crate::enroll::{Ca, Joined};
+use crate::enroll::Ca;
+use crate::mesh::{member, n_links, peer};
 use crate::node::{Node, Orch, Setup, params};
 
 /// What came of one run.
@@ -26,25 +26,6 @@ struct Run {
     later: u64,
     /// Calls a client was told to try again later.
     told: u64,
-}
-
-/// Starts a node of the mesh that knows the peers in `more`.
-pub(crate) async fn member(
-    joined: &Joined,
-    name: &'static str,
-    more: &str,
-    orchs: &[Orch],
-) -> Arc<Node> {
-    Arc::new(joined.setup(name, more).start(orchs).await)
-}
-
-pub(crate) fn peer(name: &str, node: &Node) -> String {
-    format!("[[peer]]\nnode = \"{name}\"\naddress = \"{}\"\n", node.app.mesh.unwrap())
-}
-
-pub(crate) fn n_links(node: &Node) -> usize {
-    let peers = node.app.gateway.shared.peers.load();
-    peers.rows.iter().filter(|it| it.standing == Standing::Up).count()
 }
 
 /// Starts `a`, `b` and `c`, and waits until each has a link to both others.
