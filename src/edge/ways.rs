@@ -16,6 +16,7 @@ use crate::legs::{Learned, Legs, Refused, Target, Way};
 use crate::mesh::{PeerRow, Standing};
 use crate::net::rtt::Seen;
 use crate::policy::course::{Entry, Leg, floor, legs};
+use crate::policy::entrance::surveyed;
 use crate::policy::placing::disproves;
 use crate::unit::Micros;
 use crate::view::View;
@@ -149,19 +150,15 @@ impl Gateway {
     }
 
     /// Returns what to ask a caller to measure: this node and those of its peers that have a
-    /// URL, at most [`SURVEYED_MAX`].
+    /// URL, as [`surveyed`] takes them.
     pub(crate) fn survey(&self, visit: &Visit) -> Survey {
-        let url = |base: &str| format!("{base}/v1/probe");
-        let mut nodes = BTreeMap::from([(self.identity.node, url(&visit.base()))]);
-        let rows = self.shared.peers.load();
+        let (base, rows) = (visit.base(), self.shared.peers.load());
+        let named = visit.params.peer_urls.iter().map(|(node, base)| (*node, base.as_str()));
         let learned = rows.rows.iter().filter(|it| it.standing == Standing::Up);
         let learned = learned.filter_map(|it| Some((it.node, url_of(&visit.params, it)?)));
-        let named = visit.params.peer_urls.iter().map(|(node, base)| (*node, base.as_str()));
-        for (node, base) in named.chain(learned) {
-            if nodes.len() < SURVEYED_MAX || nodes.contains_key(&node) {
-                nodes.entry(node).or_insert_with(|| url(base));
-            }
-        }
+        let own = std::iter::once((self.identity.node, base.as_str()));
+        let nodes = surveyed(own.chain(named).chain(learned)).into_iter();
+        let nodes = nodes.map(|(node, base)| (node, format!("{base}/v1/probe"))).collect();
         let expires = Self::wall_s() + TICKET_FOR.as_secs();
         let ticket = self.key.seal_probe(visit.located.group, expires);
         Survey { ticket, expires_s: TICKET_FOR.as_secs(), nodes }
@@ -176,7 +173,5 @@ pub(crate) fn url_of<'a>(params: &'a Params, peer: &'a PeerRow) -> Option<&'a st
 
 /// How long a client may report after it was asked to.
 const TICKET_FOR: Duration = Duration::from_secs(300);
-/// Nodes a client is asked to measure: a second's work for a browser.
-const SURVEYED_MAX: usize = 16;
 /// Groups looked at in one go, each with a few ways.
 const FRESH_GROUPS: usize = 64;

@@ -93,8 +93,24 @@ pub fn better(here: NodeId, ranked: &[Entrance]) -> Option<&str> {
     best.url.as_deref().filter(|_| best.node != here && worth)
 }
 
+/// Returns the nodes a client is asked to measure and how it reaches them: those that `known`
+/// names first, each as it first does, at most [`SURVEYED_MAX`].
+pub fn surveyed<'a>(
+    known: impl IntoIterator<Item = (NodeId, &'a str)>,
+) -> BTreeMap<NodeId, &'a str> {
+    let mut nodes = BTreeMap::new();
+    for (node, url) in known {
+        if nodes.len() < SURVEYED_MAX {
+            nodes.entry(node).or_insert(url);
+        }
+    }
+    nodes
+}
+
 /// Nodes weighed in one question, the nearest to the client.
 pub const WEIGHED_MAX: usize = 16;
+/// Nodes a client is asked to measure: a second's work for a browser.
+pub const SURVEYED_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -152,6 +168,18 @@ mod tests {
         assert_eq!(ranked.len(), WEIGHED_MAX + 1, "the last is still one to enter by");
         let last = ranked.last().unwrap();
         assert_eq!((last.node.as_str(), last.beyond), (all[WEIGHED_MAX].as_str(), None));
+    }
+
+    #[test]
+    fn a_client_measures_those_named_first_and_no_more_than_it_can() {
+        let all: Vec<String> = (0..=SURVEYED_MAX).rev().map(|it| format!("n-{it:02}")).collect();
+        let known = all.iter().map(|it| (node(it), it.as_str()));
+        let again = (node(&all[0]), "another");
+        let asked =
+            surveyed([known.clone().next(), Some(again)].into_iter().flatten().chain(known));
+        assert_eq!(asked.len(), SURVEYED_MAX);
+        assert_eq!(asked[&node(&all[0])], all[0], "as it was first named");
+        assert!(!asked.contains_key(&node(&all[SURVEYED_MAX])), "the one named last");
     }
 
     #[test]
