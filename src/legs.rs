@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::address::Prefix;
 use crate::id::{NodeId, OrchestratorId};
+use crate::score::Evidence;
 use crate::unit::Micros;
 use reports::Reports;
 use told::Hearsay;
@@ -56,7 +57,8 @@ pub struct Learned {
     pub told: Vec<(Target, Micros)>,
 }
 
-/// The table. Rows not looked at for as long as it takes to fill half of it are forgotten.
+/// The table. Rows nothing was learned of for as long as it takes to fill half of it, with rows
+/// or with ways, are forgotten.
 #[derive(Debug, Default)]
 pub struct Legs {
     young: HashMap<Prefix, Row>,
@@ -151,12 +153,16 @@ impl Legs {
         self.young.is_empty() && self.old.is_empty()
     }
 
+    /// Returns the row of a group, among the young ones and with room for one way more.
     fn row(&mut self, group: Prefix) -> &mut Row {
+        let is_young = self.young.contains_key(&group);
+        let is_full = !is_young && self.young.len() >= ROWS_MAX / 2;
+        // A row comes over with all its ways, and is given none beyond its own limit.
+        if is_full || self.n_ways + TARGETS_MAX > WAYS_MAX / 2 {
+            self.old = std::mem::take(&mut self.young);
+            self.n_ways = 0;
+        }
         if !self.young.contains_key(&group) {
-            if self.young.len() >= ROWS_MAX / 2 || self.n_ways >= WAYS_MAX / 2 {
-                self.old = std::mem::take(&mut self.young);
-                self.n_ways = 0;
-            }
             let row = self.old.remove(&group).unwrap_or_default();
             self.n_ways += row.reported.len();
             self.young.insert(group, row);
@@ -174,6 +180,15 @@ impl Learned {
     /// Returns what peers tell of `target`.
     pub fn told_of(&self, target: Target) -> Option<Micros> {
         among(&self.told, target)
+    }
+
+    /// Returns the way to a node by the best evidence there is, and whose that is; `here` is
+    /// this node, whose own measurement comes first.
+    pub fn best(&self, node: NodeId, here: NodeId) -> Option<(Micros, Evidence)> {
+        let (target, own) = (Target::Node(node), self.own.filter(|_| node == here));
+        own.map(|rtt| (rtt, Evidence::Own))
+            .or_else(|| Some((self.of(target)?, Evidence::Cell)))
+            .or_else(|| Some((self.told_of(target)?, Evidence::Peer)))
     }
 
     /// Returns all ways but this node's own, each by the best evidence there is.

@@ -452,4 +452,4 @@ impl Mesh {
 pub const MAX_NEWS: usize = 4096;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

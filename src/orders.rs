@@ -5,12 +5,17 @@
 //! [`crate::operator`]'s commands wins everywhere, so nodes that were apart agree as soon as
 //! they meet, and putting the orders before in force again is one command like any other.
 
+mod drains;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::address::Prefix;
 use crate::id::{NodeId, OrchestratorId, RegionId};
+use crate::policy::Shut;
+
+pub use drains::{Drains, Held, Over};
 
 /// Orders, as a command's body holds them: JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,9 +114,45 @@ impl Orders {
         self.drains.iter().any(is)
     }
 
-    /// Whether the orchestrators of a region get nothing new.
-    pub fn drains_region(&self, region: RegionId) -> bool {
-        self.drains.iter().any(|it| it.what == Drained::Region(region))
+    /// Leaves out of `nodes` those a client of a group may not enter by: who is drained, and who
+    /// is turned down for it while there are others.
+    pub fn retain_open<T>(
+        &self,
+        nodes: &mut Vec<T>,
+        of: impl Fn(&T) -> (NodeId, RegionId),
+        group: Prefix,
+    ) {
+        nodes.retain(|it| {
+            let (node, region) = of(it);
+            !self.drains_node(node, region)
+        });
+        let is_let_in = |it: &T| self.lets_in(of(it).1, group);
+        if nodes.iter().any(is_let_in) {
+            nodes.retain(is_let_in);
+        }
+    }
+
+    /// Returns which of `regions`, by number, and which orchestrators get no work of a client
+    /// of a group; `None` where nothing is ordered.
+    pub fn shut(&self, regions: &[RegionId], group: Prefix) -> Option<Shut> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut shut = Shut::default();
+        for (number, region) in (0..).zip(regions) {
+            if self.drains.iter().any(|it| it.what == Drained::Region(*region)) {
+                shut.drained |= Shut::bit(number);
+            }
+            if !self.lets_in(*region, group) {
+                shut.dialed |= Shut::bit(number);
+            }
+        }
+        let single = self.drains.iter().filter_map(|it| match it.what {
+            Drained::Orchestrator(id) => Some(id),
+            Drained::Node(_) | Drained::Region(_) => None,
+        });
+        shut.orchestrators = single.collect();
+        Some(shut)
     }
 
     /// Whether clients of a group are among those a region gets. Which groups these are
@@ -199,6 +240,48 @@ mod tests {
         assert!((800..=1200).contains(&some.len()), "{}", some.len());
         assert!((2700..=3300).contains(&more.len()), "{}", more.len());
         assert!(some.iter().all(|it| more.contains(it)), "nobody leaves as it is turned up");
+    }
+
+    fn ordered(drains: &[Drained], dials: &[(&str, u8)]) -> Orders {
+        let mut orders = Orders::default();
+        for what in drains {
+            orders.set_drain(*what, Some(Drain { what: *what, within_s: None }));
+        }
+        for (code, percent) in dials {
+            orders.set_dial(region(code), *percent);
+        }
+        orders
+    }
+
+    #[test]
+    fn who_is_drained_takes_nobody_and_who_is_turned_down_only_while_there_is_nobody_else() {
+        let group = groups().next().unwrap();
+        let open = |orders: &Orders| {
+            let mut nodes = vec![("fra-1", "FRA"), ("fra-2", "FRA"), ("sin-1", "SIN")];
+            let of = |it: &(&str, &str)| (it.0.parse().unwrap(), region(it.1));
+            orders.retain_open(&mut nodes, of, group);
+            nodes.into_iter().map(|it| it.0).collect::<Vec<_>>()
+        };
+        let node = |name: &str| Drained::Node(name.parse().unwrap());
+        assert_eq!(open(&Orders::default()), ["fra-1", "fra-2", "sin-1"]);
+        assert_eq!(open(&ordered(&[node("fra-1")], &[])), ["fra-2", "sin-1"]);
+        assert_eq!(open(&ordered(&[Drained::Region(region("FRA"))], &[])), ["sin-1"]);
+        assert_eq!(open(&ordered(&[], &[("FRA", 0)])), ["sin-1"]);
+        // The only one that is left gets everybody; a drained one nobody even then.
+        assert_eq!(open(&ordered(&[node("sin-1")], &[("FRA", 0)])), ["fra-1", "fra-2"]);
+        assert_eq!(open(&ordered(&[Drained::Region(region("FRA")), node("sin-1")], &[])), [""; 0]);
+    }
+
+    #[test]
+    fn what_orders_leave_out_is_by_number_and_by_name() {
+        let (group, regions) = (groups().next().unwrap(), ["FRA", "SIN", "NYC"].map(region));
+        assert_eq!(Orders::default().shut(&regions, group), None);
+        let one = Drained::Orchestrator(OrchestratorId(7));
+        let node = Drained::Node("fra-1".parse().unwrap());
+        let orders = ordered(&[Drained::Region(region("SIN")), one, node], &[("NYC", 0)]);
+        let shut = orders.shut(&regions, group).unwrap();
+        assert_eq!((shut.drained, shut.dialed), (0b010, 0b100));
+        assert_eq!(shut.orchestrators, [OrchestratorId(7)].into());
     }
 
     proptest! {

@@ -9,6 +9,7 @@ pub mod beyond;
 pub mod choose;
 pub mod course;
 pub mod decide;
+pub mod entrance;
 pub mod filter;
 pub mod panic;
 pub mod placing;

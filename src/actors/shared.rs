@@ -109,3 +109,36 @@ impl Shared {
 
 /// Messages of ways that wait to be taken: one of each node of a large mesh at once.
 const WAYS_WAITING: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock;
+    use crate::upstream::{self, Dialer};
+    use crate::view::tests::atlas;
+
+    #[tokio::test]
+    async fn so_many_messages_of_ways_wait_and_one_more_is_refused_at_once() {
+        let second = Duration::from_secs(1);
+        let params = upstream::Params {
+            connections_max: 1,
+            idle_max: 1,
+            idle_all_max: 1,
+            idle_for: second,
+            head_timeout: second,
+        };
+        let upstream = Upstream::new(params, Dialer::new(second));
+        let view = View::empty(clock::now(), atlas(1));
+        let (geo, _trouble) = GeoStore::open(Vec::new(), clock::wall());
+        let shared = Shared::new(view, upstream, Table::new(1), geo, mpsc::channel(1).1);
+        let told = || ("fra-1".parse().unwrap(), Vec::new());
+        for _ in 0..WAYS_WAITING {
+            shared.ways.try_send(told()).unwrap();
+        }
+        assert!(shared.ways.try_send(told()).is_err());
+        shared.ways_told.lock().await.recv().await.unwrap();
+        assert!(shared.ways.try_send(told()).is_ok(), "room for one again");
+    }
+}

@@ -1,11 +1,10 @@
 //! The operator's orders on this node: kept over restarts, and carried out on sessions.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -14,7 +13,7 @@ use crate::app::peers;
 use crate::clock;
 use crate::config::MeshConfig;
 use crate::edge::Gateway;
-use crate::orders::{Drained, InForce, Orders};
+use crate::orders::{Drains, Held, InForce, Orders, Over};
 
 /// Begins with the orders an earlier process obeyed; returns their number.
 pub(super) fn recall(mesh: &MeshConfig, data: &Path, shared: &Shared) -> Result<u64> {
@@ -46,33 +45,13 @@ pub(super) async fn carry_out(gateway: Arc<Gateway>, data: Option<PathBuf>) {
         let told = gateway.shared.ordered.notified();
         let told = tokio::time::timeout(LOOK_EVERY, told).await.is_ok();
         let in_force = gateway.shared.orders.load_full();
-        end_sessions(&gateway, drains.take(clock::now(), &in_force.orders));
+        end_sessions(&gateway, &drains.take(clock::now(), &in_force.orders));
         let Some(data) = data.clone().filter(|_| told) else { continue };
         let written = tokio::task::spawn_blocking(move || write(&data, &in_force)).await;
         if let Err(error) = written.map_err(anyhow::Error::from).flatten() {
             let error = format!("{error:#}");
             tracing::warn!(%error, "the operator's orders are not kept over a restart");
         }
-    }
-}
-
-/// Since when this node has known of each drain.
-#[derive(Debug, Default)]
-struct Drains(BTreeMap<Drained, Instant>);
-
-impl Drains {
-    /// Takes what is ordered now; returns those whose time is over.
-    fn take(&mut self, now: Instant, orders: &Orders) -> BTreeSet<Drained> {
-        self.0.retain(|what, _since| orders.drains.iter().any(|it| it.what == *what));
-        let mut over = BTreeSet::new();
-        for it in &orders.drains {
-            let since = *self.0.entry(it.what).or_insert(now);
-            let within = it.within_s.map(|it| Duration::from_secs(it.into()));
-            if within.is_some_and(|it| now.saturating_duration_since(since) >= it) {
-                over.insert(it.what);
-            }
-        }
-        over
     }
 }
 
@@ -89,21 +68,21 @@ fn write(data: &Path, in_force: &InForce) -> Result<()> {
 }
 
 /// Ends the sessions of those who are drained and whose time is over.
-fn end_sessions(gateway: &Gateway, over: BTreeSet<Drained>) {
+fn end_sessions(gateway: &Gateway, over: &Over) {
     if over.is_empty() {
         return;
     }
     let (own, shared) = (gateway.identity, &gateway.shared);
     let (view, now) = (shared.view.load(), clock::now());
     for entry in shared.sessions.all() {
-        let region = view.orchestrator(entry.orchestrator).map(|(_slot, row)| row.region);
-        let concerned = [
-            Some(Drained::Node(own.node)),
-            Some(Drained::Region(own.region)),
-            region.map(|it| Drained::Region(view.atlas.name(it))),
-            Some(Drained::Orchestrator(entry.orchestrator)),
-        ];
-        if !concerned.into_iter().flatten().any(|it| over.contains(&it)) {
+        let works_in = view.orchestrator(entry.orchestrator).map(|(_slot, row)| row.region);
+        let held = Held {
+            node: own.node,
+            region: own.region,
+            orchestrator: entry.orchestrator,
+            works_in: works_in.map(|it| view.atlas.name(it)),
+        };
+        if !over.ends(&held) {
             continue;
         }
         // Noted first: a session that was just reserved has no actor yet, and reads it then.
@@ -118,27 +97,3 @@ fn end_sessions(gateway: &Gateway, over: BTreeSet<Drained>) {
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const COMMAND_FILE: &str = "orders";
 const BEFORE_FILE: &str = "orders.before";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::orders::Drain;
-
-    #[test]
-    fn a_drain_is_over_after_its_time_and_never_once_it_is_taken_back() {
-        let (mut drains, now) = (Drains::default(), clock::now());
-        let s = Duration::from_secs;
-        let what = Drained::Node("a".parse().unwrap());
-        let mut orders = Orders::default();
-        orders.set_drain(what, Some(Drain { what, within_s: Some(60) }));
-        assert!(drains.take(now, &orders).is_empty());
-        assert!(drains.take(now + s(59), &orders).is_empty());
-        assert_eq!(drains.take(now + s(60), &orders), [what].into());
-        orders.set_drain(what, Some(Drain { what, within_s: None }));
-        assert!(drains.take(now + s(99), &orders).is_empty(), "its sessions go on");
-        orders.set_drain(what, None);
-        assert!(drains.take(now + s(99), &orders).is_empty());
-        orders.set_drain(what, Some(Drain { what, within_s: Some(60) }));
-        assert!(drains.take(now + s(100), &orders).is_empty(), "it begins anew");
-    }
-}

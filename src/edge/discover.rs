@@ -18,7 +18,6 @@ use crate::id::NodeId;
 use crate::policy::{Ask, PathKind, Seen, in_order, rank};
 use crate::unit::log2_q10;
 use crate::upstream::Body;
-use crate::view::column::COLD_ROUND_TRIPS;
 use crate::view::row::{Row, Standing};
 use crate::view::{CapabilityId, View};
 
@@ -151,21 +150,8 @@ fn matching(gateway: &Gateway, view: &View, located: &Located, filters: &Filters
     let rules = gateway.under_orders(&params.rules, view, located);
     let mut seen: Vec<Seen> = Vec::new();
     for capability in filters.capabilities(view) {
-        let ask = Ask {
-            caller,
-            capability,
-            path: PathKind::Direct,
-            mode: None,
-            variant: None,
-            gpus: &filters.gpus,
-            rules: &rules,
-            overlook: false,
-            kept: None,
-            tried: &[],
-            running: None,
-            deadline: None,
-            cold_round_trips: COLD_ROUND_TRIPS,
-        };
+        let ask =
+            Ask { gpus: &filters.gpus, ..Ask::new(caller, capability, PathKind::Direct, &rules) };
         seen.extend(rank(view, |gauge| gauge.into(), &ask, now, LIST_MAX));
     }
     let order = in_order(seen, LIST_MAX, gateway.draw());

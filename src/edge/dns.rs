@@ -5,6 +5,7 @@
 //! client's own network is known only where a trusted resolver tells it (RFC 7871).
 
 mod answer;
+mod placed;
 mod whom;
 
 use std::net::IpAddr;
@@ -24,10 +25,10 @@ use crate::address::Cidr;
 use crate::clock;
 use crate::edge::Gateway;
 use crate::edge::resolve::Wanted;
-use crate::geo::Point;
 use crate::id::NodeId;
 
 pub use answer::{Answer, Answers, BadName};
+pub use placed::{ADDRESSES_MAX, Placed};
 pub use whom::Whom;
 
 /// What this door answers.
@@ -39,17 +40,6 @@ pub struct Params {
     pub nodes: Vec<Placed>,
     /// Resolvers whose word on their clients' networks is taken.
     pub trusted: Vec<Cidr>,
-}
-
-/// A node that clients reach by the mesh's name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placed {
-    /// Which one.
-    pub node: NodeId,
-    /// Where it stands.
-    pub point: Point,
-    /// Where clients connect; at most [`ADDRESSES_MAX`].
-    pub addresses: Vec<IpAddr>,
 }
 
 /// Answers questions until `stop` says so.
@@ -75,21 +65,18 @@ struct Door {
 }
 
 impl Door {
-    /// Returns the nodes as whoever asks should try them. When none of them takes clients, by
-    /// the map: an address that may be back in a moment is better than none.
+    /// Returns the nodes as whoever asks should try them.
     fn ordered(&self, whom: &Whom) -> Vec<&Placed> {
         let located = self.gateway.locate_ip(whom.ip).widened(whom.is_wide);
         let now = clock::now();
         let open = self.gateway.entrances(now, &located, String::new(), &Wanted::default());
-        let listed = |node: &NodeId| self.params.nodes.iter().find(|it| it.node == *node);
-        let ordered: Vec<&Placed> = open.iter().filter_map(|it| listed(&it.node)).collect();
+        let open: Vec<NodeId> = open.iter().map(|it| it.node).collect();
+        let ordered = placed::open(&self.params.nodes, &open);
         if !ordered.is_empty() {
             return ordered;
         }
         counter!("portolan_dns_all_down_total").increment(1);
-        let mut by_map: Vec<&Placed> = self.params.nodes.iter().collect();
-        by_map.sort_by_key(|it| (it.point.distance_m(&located.caller.place.point), it.node));
-        by_map
+        placed::nearest(&self.params.nodes, &located.caller.place.point)
     }
 }
 
@@ -151,8 +138,6 @@ fn plain(subnet: ClientSubnet) -> (IpAddr, u8) {
     (subnet.addr(), subnet.source_prefix())
 }
 
-/// Addresses of one node.
-pub const ADDRESSES_MAX: usize = 8;
 /// A resolver has its question ready when it connects.
 const TCP_WITHIN: Duration = Duration::from_secs(5);
 /// Answers under way to one resolver.

@@ -14,7 +14,6 @@ use crate::policy::{Ask, PathKind, Seen, Verdict, examine, terms_of};
 use crate::score::Terms;
 use crate::unit::Micros;
 use crate::view::View;
-use crate::view::column::COLD_ROUND_TRIPS;
 use crate::view::row::Row;
 
 /// Explains a decision that was taken.
@@ -60,21 +59,7 @@ pub fn hypothetical(
     let located = gateway.locate_ip(ip);
     let number = view.capabilities.number(capability)?;
     let rules = gateway.under_orders(&params.rules, &view, &located);
-    let ask = Ask {
-        caller: &located.caller,
-        capability: number,
-        path,
-        mode: None,
-        variant: None,
-        gpus: &[],
-        rules: &rules,
-        overlook: false,
-        kept: None,
-        tried: &[],
-        running: None,
-        deadline: None,
-        cold_round_trips: COLD_ROUND_TRIPS,
-    };
+    let ask = Ask::new(&located.caller, number, path, &rules);
     let now = clock::now();
     let seen = examine(&view, |gauge| gauge.into(), &ask, now);
     let known = seen.iter().filter_map(|it| match it.verdict {

@@ -4,66 +4,29 @@
 //! clients of the same network or by peers, or else as distance lets one expect; and, when a
 //! client says what for (`?app=`, `?caps=`), the best that lies beyond each.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use serde::Serialize;
 
 use crate::edge::Gateway;
 use crate::edge::discover::Filters;
 use crate::edge::locate::Located;
 use crate::edge::observe::{allowed, open};
-use crate::edge::orders::Entering;
 use crate::edge::refusal::{ServeError, json};
 use crate::edge::visit::Visit;
 use crate::edge::ways::url_of;
-use crate::id::{NodeId, RegionId};
+use crate::id::NodeId;
 use crate::legs::Target;
 use crate::mesh::{PeerRow, Standing};
 use crate::policy::beyond::{Relay, beyond};
-use crate::policy::course::{Course, courses};
+use crate::policy::entrance::{Entrance, Open, entrances};
 use crate::policy::{Ask, PathKind, Rules};
-use crate::score::Evidence;
 use crate::unit::Micros;
 use crate::upstream::Body;
-use crate::view::row::{Mode, PLACELESS_RTT};
+use crate::view::row::Mode;
 use crate::view::{CapabilityId, View};
-
-/// A node a client could enter by.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct Entrance {
-    /// Which node.
-    pub node: NodeId,
-    /// Where it runs.
-    pub region: RegionId,
-    /// How clients reach it; absent when neither this configuration nor the node itself says.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-    /// The round trip to expect.
-    #[serde(rename = "expected_ms", serialize_with = "as_ms")]
-    pub rtt: Micros,
-    /// Where that comes from.
-    pub evidence: Evidence,
-    /// What the work asked for is expected to cost from there on, in time; absent when nothing
-    /// was asked for or nobody may serve it.
-    #[serde(
-        rename = "beyond_ms",
-        serialize_with = "as_ms_if",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub beyond: Option<Micros>,
-}
-
-fn as_ms<S: serde::Serializer>(rtt: &Micros, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_f64(rtt.as_ms())
-}
-
-fn as_ms_if<S: serde::Serializer>(cost: &Option<Micros>, to: S) -> Result<S::Ok, S::Error> {
-    cost.map(Micros::as_ms).serialize(to)
-}
 
 /// Answers `GET /v1/resolve`: JSON, or a 307 for a client that asks with `redirect=1`.
 pub(crate) fn answer(
@@ -79,9 +42,7 @@ pub(crate) fn answer(
     let filters = Filters::read(request.uri().query())?;
     let _permit = gateway.permit()?;
     let view = gateway.view();
-    let capabilities = filters.capabilities(&view).filter(|_| filters.names_some());
-    let capabilities = capabilities.take(WANTED_MAX).collect();
-    let wanted = Wanted { capabilities, gpus: filters.gpus(), ..Wanted::default() };
+    let wanted = Wanted::of(&filters, &view);
     let ranked = gateway.entrances(visit.started, &visit.located, visit.base(), &wanted);
     let redirect =
         request.uri().query().is_some_and(|it| it.split('&').any(|it| it == "redirect=1"));
@@ -111,8 +72,8 @@ pub(crate) fn answer(
 }
 
 impl Gateway {
-    /// Returns the nodes that take clients, the shortest course first; ties by name. Without
-    /// anything asked for, or where nobody offers it, the way to the node is all of it.
+    /// Returns the nodes that take this client, as [`entrances`] ranks them. Without anything
+    /// asked for, or where nobody offers it, the way to the node is all of it.
     pub(crate) fn entrances(
         &self,
         now: Instant,
@@ -129,39 +90,15 @@ impl Gateway {
             peers.rows.iter().filter(open).filter_map(|it| {
                 Some((it.node, it.region?, url_of(&params, it).map(str::to_owned)))
             });
-        let nodes: Vec<Node> = Some(own).filter(|_| !is_out).into_iter().chain(others).collect();
-        let nodes = self.ordered(nodes, located);
+        let mut nodes: Vec<Open> =
+            Some(own).filter(|_| !is_out).into_iter().chain(others).collect();
+        let in_force = self.shared.orders.load();
+        in_force.orders.retain_open(&mut nodes, |it| (it.0, it.1), located.group);
         let names: Vec<NodeId> = nodes.iter().map(|it| it.0).collect();
         let legs = self.legs_of(now, located, &view, &names);
         let rules = self.under_orders(&params.rules, &view, located);
         let beyond = self.beyond(now, located, &view, &rules, wanted);
-        // What lies beyond the nearest few is all that can matter.
-        let mut near = legs.clone();
-        near.sort_unstable_by_key(|it| (it.rtt, it.node));
-        near.truncate(WEIGHED_MAX);
-        let known: BTreeMap<NodeId, Course> =
-            courses(&near, beyond).into_iter().map(|it| (it.leg.node, it)).collect();
-        let entrance = |(node, region, url): Node| {
-            let leg = legs.iter().find(|it| it.node == node);
-            let (rtt, evidence) =
-                leg.map_or((PLACELESS_RTT, Evidence::Default), |it| (it.rtt, it.evidence));
-            let beyond = known.get(&node).map(|it| it.beyond);
-            Entrance { node, region, url, rtt, evidence, beyond }
-        };
-        let mut found: Vec<Entrance> = nodes.into_iter().map(entrance).collect();
-        // Where some can have it served, those that cannot come last.
-        found.sort_by_key(|it| (it.beyond.is_none(), it.total(), it.node));
-        found
-    }
-
-    /// Leaves out nodes that orders drain, and those that are turned down for this client while
-    /// there are others.
-    fn ordered(&self, nodes: Vec<Node>, located: &Located) -> Vec<Node> {
-        let of = |it: &Node| self.may_enter(it.0, it.1, located.group);
-        let takes_some = |it: &Node| of(it) != Entering::Never;
-        let nodes: Vec<Node> = nodes.into_iter().filter(takes_some).collect();
-        let has_other = nodes.iter().any(|it| of(it) == Entering::Here);
-        nodes.into_iter().filter(|it| !has_other || of(it) == Entering::Here).collect()
+        entrances(nodes, &legs, beyond)
     }
 
     /// Returns the least cost from each node on, of any of what is wanted.
@@ -178,20 +115,12 @@ impl Gateway {
             let relay = Relay { node, point, is_own: node == self.identity.node };
             let of = |capability: &CapabilityId| {
                 let ask = Ask {
-                    caller: &located.caller,
-                    capability: *capability,
-                    path: PathKind::Relayed,
                     mode: wanted.mode,
                     variant: wanted.variant,
                     gpus: wanted.gpus,
-                    rules,
-                    overlook: false,
-                    kept: None,
-                    tried: &[],
-                    running: None,
-                    deadline: None,
                     // Once a session runs both parts of the course are passed alike.
                     cold_round_trips: 1,
+                    ..Ask::new(&located.caller, *capability, PathKind::Relayed, rules)
                 };
                 beyond(view, |gauge| gauge.into(), &ask, &relay, now)
             };
@@ -199,9 +128,6 @@ impl Gateway {
         }
     }
 }
-
-/// A node, where it runs, and how clients reach it.
-type Node = (NodeId, RegionId, Option<String>);
 
 /// What somebody wants to enter for; nothing in particular by default.
 #[derive(Clone, Debug, Default)]
@@ -216,14 +142,34 @@ pub(crate) struct Wanted<'a> {
     pub(crate) gpus: &'a [String],
 }
 
-impl Entrance {
-    /// Returns the cost of the course, or of the way alone where no more is known.
-    pub(crate) fn total(&self) -> Micros {
-        self.rtt + self.beyond.unwrap_or_default()
+impl<'a> Wanted<'a> {
+    /// Reads what a client named; where it named no capability, nothing in particular.
+    fn of(filters: &'a Filters, view: &View) -> Self {
+        let named = filters.capabilities(view).filter(|_| filters.names_some());
+        let capabilities = named.take(WANTED_MAX).collect();
+        Self { capabilities, gpus: filters.gpus(), ..Self::default() }
     }
 }
 
-/// Nodes weighed in one question, the nearest to the client.
-const WEIGHED_MAX: usize = 16;
 /// Capabilities weighed in one question; further ones are not looked at.
 const WANTED_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::tests::{atlas, view};
+
+    #[test]
+    fn so_many_capabilities_are_weighed_and_none_where_none_is_named() {
+        let view = view(&atlas(1), 1, WANTED_MAX + 2);
+        let n_wanted = |n: usize| {
+            let query: Vec<String> = (0..n).map(|it| format!("app=app/{it}")).collect();
+            let filters = Filters::read(Some(&query.join("&"))).unwrap();
+            Wanted::of(&filters, &view).capabilities.len()
+        };
+        assert_eq!(
+            [0, 1, WANTED_MAX, WANTED_MAX + 1].map(n_wanted),
+            [0, 1, WANTED_MAX, WANTED_MAX]
+        );
+    }
+}

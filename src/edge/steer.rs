@@ -1,7 +1,7 @@
 //! Sending a client to the node with the best course, where it asks for that.
 //!
 //! Only new work is sent elsewhere, so a session stays where it began; and only for a clear
-//! gain, as [`is_worth_moving`] says. Where a client was sent, it is served: a right in the
+//! gain, as [`better`] says. Where a client was sent, it is served: a right in the
 //! URL keeps it from being sent to and fro.
 
 use std::sync::Arc;
@@ -13,12 +13,11 @@ use metrics::counter;
 use crate::edge::apps;
 use crate::edge::fields::Fields;
 use crate::edge::refusal::ServeError;
-use crate::edge::resolve::Entrance;
 use crate::edge::visit::Visit;
 use crate::edge::wishes::Wishes;
 use crate::edge::{Gateway, serve};
 use crate::livepeer::bind;
-use crate::policy::course::is_worth_moving;
+use crate::policy::entrance::better;
 use crate::ticket::steer::STEER_FOR_S;
 use crate::upstream::Body;
 
@@ -65,7 +64,7 @@ impl Gateway {
             return Ok(None);
         }
         let ranked = self.entrances(visit.started, &visit.located, visit.base(), &wanted);
-        let Some(url) = self.better(&ranked) else {
+        let Some(url) = better(self.identity.node, &ranked) else {
             counter!("portolan_steered_total", "result" => "stays").increment(1);
             return Ok(None);
         };
@@ -78,18 +77,6 @@ impl Gateway {
         *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
         response.headers_mut().insert(header::LOCATION, location);
         Ok(Some(response))
-    }
-
-    /// Returns the URL of the best of `ranked` if it is another node, has one, and is worth
-    /// the way; a node that takes nothing new sends everybody on.
-    fn better<'a>(&self, ranked: &'a [Entrance]) -> Option<&'a str> {
-        let best = ranked.iter().find(|it| it.url.is_some())?;
-        let own = ranked.iter().find(|it| it.node == self.identity.node);
-        let worth = own.is_none_or(|own| {
-            own.beyond.is_none() && best.beyond.is_some()
-                || is_worth_moving(own.total(), best.total())
-        });
-        best.url.as_deref().filter(|_| best.node != self.identity.node && worth)
     }
 }
 

@@ -11,14 +11,13 @@ use crate::address::Prefix;
 use crate::edge::locate::Located;
 use crate::edge::visit::Visit;
 use crate::edge::{Gateway, Params};
-use crate::geo::fibre_floor;
 use crate::id::NodeId;
 use crate::legs::{Learned, Legs, Refused, Target, Way};
 use crate::mesh::{PeerRow, Standing};
 use crate::net::rtt::Seen;
-use crate::policy::course::{Entry, Leg, legs};
+use crate::policy::course::{Entry, Leg, floor, legs};
+use crate::policy::entrance::surveyed;
 use crate::policy::placing::disproves;
-use crate::score::Evidence;
 use crate::unit::Micros;
 use crate::view::View;
 use crate::wire::MAX_WAYS;
@@ -125,13 +124,11 @@ impl Gateway {
         taken
     }
 
-    /// Returns the least round trip a client can have to `target`: light needs so long from
-    /// this node, and the client is no farther from here than its round trip says. Where the
-    /// client is thought to be does not come into it, since that may be wrong.
+    /// Returns what a client's word on the way to `target` is held against: the least round trip
+    /// it can have, or none where too little is known.
     fn floor(&self, view: &View, target: Target, own: Option<Micros>) -> Micros {
-        let Some((point, own)) = self.point_of(view, target).zip(own) else { return Micros::ZERO };
-        let light = fibre_floor(self.identity.point.distance_m(&point));
-        Micros(light.0.saturating_sub(own.0))
+        let known = self.point_of(view, target).zip(own);
+        known.map_or(Micros::ZERO, |(to, own)| floor(&self.identity.point, &to, own))
     }
 
     /// Returns the ways of a caller to `nodes`; whoever is placed nowhere is left out.
@@ -143,35 +140,25 @@ impl Gateway {
         nodes: &[NodeId],
     ) -> Vec<Leg> {
         let learned = self.ways.learned(now, located.group);
+        let here = self.identity.node;
         let entry = |node: &NodeId| {
-            let own = learned.own.filter(|_| *node == self.identity.node);
-            Some(Entry {
-                node: *node,
-                point: self.point_of(view, Target::Node(*node))?,
-                measured: own
-                    .map(|rtt| (rtt, Evidence::Own))
-                    .or_else(|| Some((learned.of(Target::Node(*node))?, Evidence::Cell)))
-                    .or_else(|| Some((learned.told_of(Target::Node(*node))?, Evidence::Peer))),
-            })
+            let point = self.point_of(view, Target::Node(*node))?;
+            Some(Entry { node: *node, point, measured: learned.best(*node, here) })
         };
         let entries: Vec<Entry> = nodes.iter().filter_map(entry).collect();
         legs(&located.caller.place.point, &entries)
     }
 
     /// Returns what to ask a caller to measure: this node and those of its peers that have a
-    /// URL, at most [`SURVEYED_MAX`].
+    /// URL, as [`surveyed`] takes them.
     pub(crate) fn survey(&self, visit: &Visit) -> Survey {
-        let url = |base: &str| format!("{base}/v1/probe");
-        let mut nodes = BTreeMap::from([(self.identity.node, url(&visit.base()))]);
-        let rows = self.shared.peers.load();
+        let (base, rows) = (visit.base(), self.shared.peers.load());
+        let named = visit.params.peer_urls.iter().map(|(node, base)| (*node, base.as_str()));
         let learned = rows.rows.iter().filter(|it| it.standing == Standing::Up);
         let learned = learned.filter_map(|it| Some((it.node, url_of(&visit.params, it)?)));
-        let named = visit.params.peer_urls.iter().map(|(node, base)| (*node, base.as_str()));
-        for (node, base) in named.chain(learned) {
-            if nodes.len() < SURVEYED_MAX || nodes.contains_key(&node) {
-                nodes.entry(node).or_insert_with(|| url(base));
-            }
-        }
+        let own = std::iter::once((self.identity.node, base.as_str()));
+        let nodes = surveyed(own.chain(named).chain(learned)).into_iter();
+        let nodes = nodes.map(|(node, base)| (node, format!("{base}/v1/probe"))).collect();
         let expires = Self::wall_s() + TICKET_FOR.as_secs();
         let ticket = self.key.seal_probe(visit.located.group, expires);
         Survey { ticket, expires_s: TICKET_FOR.as_secs(), nodes }
@@ -186,7 +173,5 @@ pub(crate) fn url_of<'a>(params: &'a Params, peer: &'a PeerRow) -> Option<&'a st
 
 /// How long a client may report after it was asked to.
 const TICKET_FOR: Duration = Duration::from_secs(300);
-/// Nodes a client is asked to measure: a second's work for a browser.
-const SURVEYED_MAX: usize = 16;
 /// Groups looked at in one go, each with a few ways.
 const FRESH_GROUPS: usize = 64;

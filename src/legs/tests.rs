@@ -77,6 +77,26 @@ fn the_table_forgets_whom_it_did_not_see_for_long() {
     assert!(legs.learned(now, group(0)).own.is_none());
 }
 
+#[test]
+fn the_table_has_so_many_ways_however_they_come() {
+    let (mut legs, now) = (Legs::default(), clock::now());
+    let groups = || (0..ROWS_MAX as u32 / 4).map(group);
+    let n_ways = |half: &HashMap<Prefix, Row>| -> usize {
+        groups().filter_map(|it| half.get(&it)).map(|it| it.reported.len()).sum()
+    };
+    // Few ways of each at first; then all of them grow.
+    let mut most = 0;
+    for to in 0..TARGETS_MAX as u64 {
+        let seen = (Target::Orchestrator(OrchestratorId(to)), Micros::from_ms(9));
+        for group in groups() {
+            legs.handle_report(now, group, 1, seen, Micros::ZERO).unwrap();
+        }
+        assert_eq!(legs.n_ways, n_ways(&legs.young));
+        most = most.max(legs.n_ways + n_ways(&legs.old));
+    }
+    assert!(most > WAYS_MAX / 2 && most <= WAYS_MAX, "{most}");
+}
+
 fn way(number: u32, to: Target, ms: u64) -> Way {
     Way { group: group(number), to, rtt: Micros::from_ms(ms) }
 }
@@ -98,6 +118,13 @@ fn what_peers_tell_comes_after_what_clients_told_here() {
     }
     let learned = legs.learned(now, group(1));
     assert_eq!(learned.others().collect::<Vec<_>>(), [(node(), Micros::from_ms(30))]);
+    let sin_1 = "sin-1".parse().unwrap();
+    assert_eq!(learned.best(sin_1, a), Some((Micros::from_ms(30), Evidence::Cell)));
+    let told = Learned { reported: Vec::new(), ..learned.clone() };
+    assert_eq!(told.best(sin_1, a), Some((Micros::from_ms(80), Evidence::Peer)));
+    let own = Learned { own: Some(Micros::from_ms(9)), ..learned };
+    assert_eq!(own.best(sin_1, sin_1), Some((Micros::from_ms(9), Evidence::Own)));
+    assert_eq!(own.best(a, sin_1), None);
     let later = now + KEPT_FOR + MINUTE;
     assert_eq!(legs.learned(later, group(1)), Learned::default());
 }

@@ -181,9 +181,60 @@ pub const TOLD_BY_ONE: usize = 8;
 pub const TOLD_A_MINUTE: u32 = 2 * 12 * 128;
 /// The most groups that peers told of, the rarest half of which is forgotten when it is full.
 pub const TOLD_ROWS_MAX: usize = 32_768;
-/// More peers than the largest mesh has.
+/// More peers than the largest mesh has; with one more all are counted anew.
 const PEERS_MAX: usize = 1024;
 /// Peers are told of a group at most this often.
 pub const AGAIN: Duration = Duration::from_secs(60);
 /// The most groups that wait to be told of.
 pub const FRESH_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+    use crate::clock;
+
+    fn peer(number: usize) -> NodeId {
+        format!("n-{number}").parse().unwrap()
+    }
+
+    fn group(number: usize) -> Prefix {
+        Prefix::of(IpAddr::V4(Ipv4Addr::from_bits((number as u32) << 8)))
+    }
+
+    fn way(number: usize) -> Way {
+        Way { group: group(number), to: Target::Node(peer(0)), rtt: Micros::from_ms(9) }
+    }
+
+    #[test]
+    fn what_is_told_of_so_many_groups_is_kept_and_the_rarest_half_forgotten() {
+        let (mut hearsay, now) = (Hearsay::default(), clock::now());
+        let tell = |hearsay: &mut Hearsay, number: usize| {
+            // Each peer says what one may in a minute.
+            let by = peer(number / TOLD_A_MINUTE as usize);
+            assert!(hearsay.take(now, by, &way(number)));
+        };
+        let is_told = |hearsay: &Hearsay, number| !hearsay.medians(now, group(number)).is_empty();
+        (0..TOLD_ROWS_MAX).for_each(|number| tell(&mut hearsay, number));
+        assert!((0..TOLD_ROWS_MAX).all(|number| is_told(&hearsay, number)));
+        tell(&mut hearsay, TOLD_ROWS_MAX);
+        let half = TOLD_ROWS_MAX / 2;
+        assert_eq!(hearsay.young.len() + hearsay.old.len(), half + 1);
+        assert!((0..half).all(|number| !is_told(&hearsay, number)), "not heard of for longest");
+        assert!((half..=TOLD_ROWS_MAX).all(|number| is_told(&hearsay, number)));
+    }
+
+    #[test]
+    fn so_many_peers_are_counted_and_with_one_more_all_anew() {
+        let (mut hearsay, now) = (Hearsay::default(), clock::now());
+        while hearsay.is_in_time(now, peer(0)) {}
+        for number in 1..PEERS_MAX {
+            assert!(hearsay.is_in_time(now, peer(number)));
+        }
+        assert!(!hearsay.is_in_time(now, peer(0)), "it has said enough for now");
+        assert_eq!(hearsay.rates.len(), PEERS_MAX);
+        assert!(hearsay.is_in_time(now, peer(PEERS_MAX)));
+        assert_eq!(hearsay.rates.len(), 1);
+    }
+}

@@ -14,7 +14,7 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-fn params() -> Params {
+pub(crate) fn params() -> Params {
     Params {
         peers: ["a", "b", "c"].map(node).to_vec(),
         push_interval: ms(250),

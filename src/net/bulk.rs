@@ -138,6 +138,6 @@ impl AsyncWrite for BulkStream {
 }
 
 /// Requests one peer may have forwarded at once.
-const STREAMS_MAX: u32 = 256;
+pub(super) const STREAMS_MAX: u32 = 256;
 /// Connections for them: one of each node of the largest mesh, and some that end.
 const CONNECTIONS_MAX: usize = 512;

@@ -26,13 +26,17 @@ pub struct Seen {
 pub fn established(ports: &[u16]) -> io::Result<Vec<Seen>> {
     let mut seen = Vec::new();
     for v6 in [false, true] {
-        linux::dump(v6, |it| {
-            if ports.contains(&it.port) && seen.len() < SEEN_MAX {
-                seen.push(it);
-            }
-        })?;
+        linux::dump(v6, |it| take(&mut seen, ports, it))?;
     }
     Ok(seen)
+}
+
+/// Takes a connection if its port is among `ports` and there is room for it.
+#[cfg(target_os = "linux")]
+fn take(seen: &mut Vec<Seen>, ports: &[u16], it: Seen) {
+    if ports.contains(&it.port) && seen.len() < SEEN_MAX {
+        seen.push(it);
+    }
 }
 
 /// Returns nothing: this system does not tell.
@@ -130,6 +134,18 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
+
+    #[test]
+    fn as_many_are_taken_as_there_is_room_for_and_none_of_another_port() {
+        let of = |port, n: usize| Seen { port, peer: [10, 0, 0, 1].into(), rtt: Micros(n as u64) };
+        let mut seen = Vec::new();
+        for n in 0..=SEEN_MAX {
+            take(&mut seen, &[443], of(80, n));
+            take(&mut seen, &[443], of(443, n));
+        }
+        assert_eq!(seen.len(), SEEN_MAX);
+        assert_eq!(seen.last(), Some(&of(443, SEEN_MAX - 1)), "those that came first");
+    }
 
     #[test]
     fn a_connection_of_our_own_is_seen_with_its_round_trip() {

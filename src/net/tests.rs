@@ -1,4 +1,5 @@
 pub(crate) mod sea;
+mod streams;
 mod swap;
 
 use std::net::Ipv4Addr;

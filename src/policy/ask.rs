@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::geo::Place;
 use crate::id::OrchestratorId;
 use crate::unit::{Country, Micros};
+use crate::view::column::COLD_ROUND_TRIPS;
 use crate::view::row::Mode;
 use crate::view::{CapabilityId, CellId};
 
@@ -108,8 +109,34 @@ pub struct Ask<'a> {
     /// The longest the work may take; candidates expected to need longer are out.
     pub deadline: Option<Micros>,
     /// Round trips until the first byte over a new connection; see
-    /// [`crate::view::column::COLD_ROUND_TRIPS`].
+    /// [`COLD_ROUND_TRIPS`].
     pub cold_round_trips: u8,
+}
+
+impl<'a> Ask<'a> {
+    /// Asks for new work, in either mode, of anybody the rules allow.
+    pub fn new(
+        caller: &'a Caller,
+        capability: CapabilityId,
+        path: PathKind,
+        rules: &'a Rules,
+    ) -> Self {
+        Self {
+            caller,
+            capability,
+            path,
+            mode: None,
+            variant: None,
+            gpus: &[],
+            rules,
+            overlook: false,
+            kept: None,
+            tried: &[],
+            running: None,
+            deadline: None,
+            cold_round_trips: COLD_ROUND_TRIPS,
+        }
+    }
 }
 
 /// The orchestrator a session runs on and what leaving it would cost.

@@ -75,19 +75,8 @@ mod tests {
         let place = Place { point: relay.point, country: None, confidence: Confidence::City };
         let caller = Caller { place, cell: view.atlas.cell(&place), observed: Vec::new() };
         let ask = Ask {
-            caller: &caller,
-            capability: CapabilityId(0),
-            path: PathKind::Relayed,
-            mode: None,
-            variant: None,
-            gpus: &[],
-            rules,
-            overlook: false,
-            kept: None,
-            tried: &[],
-            running: None,
-            deadline: None,
             cold_round_trips: 1,
+            ..Ask::new(&caller, CapabilityId(0), PathKind::Relayed, rules)
         };
         beyond(view, |gauge| gauge.into(), &ask, relay, view.published_at)
     }

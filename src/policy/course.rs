@@ -86,6 +86,13 @@ pub fn legs(place: &Point, entries: &[Entry]) -> Vec<Leg> {
     entries.iter().map(leg).collect()
 }
 
+/// Returns the least round trip to `to` of a client whose round trip to `here` is `own`: light
+/// needs so long between the two, and the client is no farther from here than that. Where it is
+/// thought to be does not come into it, since that may be wrong.
+pub fn floor(here: &Point, to: &Point, own: Micros) -> Micros {
+    Micros(fibre_floor(here.distance_m(to)).0.saturating_sub(own.0))
+}
+
 /// Returns the courses by their whole cost, best first; ties by node. `beyond` is the least
 /// cost from a node on, `None` where nobody serves through it.
 pub fn courses(legs: &[Leg], beyond: impl Fn(NodeId) -> Option<Micros>) -> Vec<Course> {
@@ -152,6 +159,16 @@ mod tests {
         assert!(said[1].rtt >= fibre_floor(point(FRA).distance_m(&point(SIN))), "{said:?}");
         assert!(said[0].rtt < Micros::from_ms(30), "{said:?}");
         assert_eq!(legs(&point(FRA), &[told("fra", FRA, 40)])[0].rtt, Micros::from_ms(40));
+    }
+
+    #[test]
+    fn the_least_round_trip_is_what_light_needs_beyond_the_way_to_here() {
+        let (here, to) = (point(FRA), point(SIN));
+        let light = fibre_floor(here.distance_m(&to));
+        assert!(light > Micros::from_ms(90), "{light:?}");
+        assert_eq!(floor(&here, &to, Micros::from_ms(20)) + Micros::from_ms(20), light);
+        assert_eq!(floor(&here, &to, Micros::from_ms(300)), Micros::ZERO, "it may be beside it");
+        assert_eq!(floor(&here, &here, Micros::from_ms(1)), Micros::ZERO);
     }
 
     #[test]

@@ -142,21 +142,7 @@ mod tests {
         };
         let cell = view.atlas.cell(&place);
         let caller = Caller { place, cell, observed: Vec::new() };
-        let ask = Ask {
-            caller: &caller,
-            capability: CapabilityId(0),
-            path,
-            mode: None,
-            variant: None,
-            gpus: &[],
-            rules,
-            overlook: false,
-            kept: None,
-            tried: &[],
-            running: None,
-            deadline: None,
-            cold_round_trips: 1,
-        };
+        let ask = Ask { cold_round_trips: 1, ..Ask::new(&caller, CapabilityId(0), path, rules) };
         let now = view.published_at;
         let ids = to_measure(view, |gauge| gauge.into(), &ask, now, already, n);
         ids.iter().map(|id| view.orchestrator(*id).unwrap().0.0).collect()

@@ -1,8 +1,6 @@
 """What a node's memory does while it is attacked."""
 
-import threading
-import time
-
+from beside import Beside
 from nodes import until
 
 #: What an attack may add to the resident memory, and what may stay of it.
@@ -12,21 +10,12 @@ STAYS_KIB = 32 * 1024
 BACK_S = 20
 
 
-class Watched:
+class Watched(Beside):
     """Looks at a node's memory during a `with` block."""
 
     def __init__(self, node):
+        super().__init__()
         self.node, self.before, self.peak = node, node.memory_kib(), 0
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self.run, daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        self.thread.join()
 
     def run(self):
         while not self.over.wait(0.05):

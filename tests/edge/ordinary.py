@@ -1,9 +1,9 @@
 """An ordinary client, from an address of its own, that must be served whatever others do."""
 
 import socket
-import threading
 import time
 
+from beside import Beside
 from nodes import CALL
 
 #: Attackers come from 127.0.0.1; limits of one address are not to meet this one.
@@ -11,22 +11,13 @@ ADDRESS = "127.0.0.2"
 ANSWER_S = 5.0
 
 
-class Ordinary:
+class Ordinary(Beside):
     """Makes one request after the other, each on a connection of its own, in a `with` block."""
 
     def __init__(self, port, tls=None, every_s=0.05):
+        super().__init__()
         self.port, self.tls, self.every_s = port, tls, every_s
         self.served, self.problems, self.slowest = 0, [], 0.0
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self.run, daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        self.thread.join()
 
     def run(self):
         while not self.over.wait(self.every_s):

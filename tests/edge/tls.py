@@ -5,10 +5,10 @@ import shutil
 import socket
 import ssl
 import subprocess
-import threading
 import time
 
 import origins
+from beside import Beside
 from nodes import Node, openssl
 
 SWAPS = 50
@@ -97,25 +97,14 @@ def scan(node, authority, tally, again=True):
     print(f"  testssl.sh: {judged}, {time.monotonic() - begun:.0f} s", flush=True)
 
 
-class Handshakes:
+class Handshakes(Beside):
     """New connections, one after the other, each of which must be made and trusted."""
 
     def __init__(self, port, authority):
+        super().__init__(n_threads=4)
         self.port = port
         self.context = ssl.create_default_context(cafile=authority.cert)
-        self.over = threading.Event()
         self.made, self.problems, self.serials = 0, [], set()
-        self.threads = [threading.Thread(target=self.run, daemon=True) for _ in range(4)]
-
-    def __enter__(self):
-        for it in self.threads:
-            it.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        for it in self.threads:
-            it.join()
 
     def run(self):
         while not self.over.is_set():

@@ -7,45 +7,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use portolan::mesh::Standing;
-use portolan::net::tls::Authority;
 use ractor::{ActorCell, ActorStatus};
 use tokio::task::JoinSet;
 
+use crate::enroll::Ca;
+use crate::mesh::{member, n_links, peer};
 use crate::node::{Node, ONCE, Orch, RESERVE, Setup, params, post};
 
 const CLIENTS: u64 = 20;
 
 /// Two nodes that gossip, before the same three orchestrators.
 async fn mesh(orchs: &[Orch]) -> [Arc<Node>; 2] {
-    let authority = Authority::generate("chaos.test").unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str| folder.path().join(name);
-    authority.trust().write(&file("ca.pem")).unwrap();
-    let mut nodes: Vec<Arc<Node>> = Vec::new();
-    for (name, peer) in [("a", "b"), ("b", "a")] {
-        let identity = authority.issue(name.parse().unwrap()).unwrap();
-        identity.write(&file("node.pem"), &file("node.key")).unwrap();
-        let address = nodes.first().and_then(|it| it.app.mesh);
-        let address = address.map_or(String::new(), |it| format!("address = \"{it}\"\n"));
-        let mut setup = Setup::new(name).more(&format!(
-            "[mesh]\nlisten = \"127.0.0.1:0\"\ntrust_domain = \"chaos.test\"\nca = \"ca.pem\"\n\
-             cert = \"node.pem\"\nkey = \"node.key\"\n[[peer]]\nnode = \"{peer}\"\n{address}"
-        ));
-        for name in ["ca.pem", "node.pem", "node.key"] {
-            setup.files.push((name.to_owned(), std::fs::read(file(name)).unwrap()));
-        }
-        nodes.push(Arc::new(setup.start(orchs).await));
-    }
-    let [a, b] = [Arc::clone(&nodes[0]), Arc::clone(&nodes[1])];
+    let ca = Ca::start().await;
+    let a = member(&ca.join("a").await, "a", "[[peer]]\nnode = \"b\"\n", orchs).await;
+    let b = member(&ca.join("b").await, "b", &peer("a", &a), orchs).await;
     for node in [&a, &b] {
-        node.until("the peer is up", || is_linked(node)).await;
+        node.until("the peer is up", || n_links(node) == 1).await;
     }
     [a, b]
-}
-
-fn is_linked(node: &Node) -> bool {
-    node.app.gateway.shared.peers.load().rows.iter().any(|it| it.standing == Standing::Up)
 }
 
 /// Works until told to stop: single-shot calls and whole sessions in turn. Returns what went
@@ -180,7 +159,7 @@ async fn no_actors_death_costs_a_request() {
     assert!(failed.is_empty(), "{} of {n_done} failed: {failed:#?}", failed.len());
 
     for node in [&node, &peer] {
-        node.until("the peer is up again", || is_linked(node)).await;
+        node.until("the peer is up again", || n_links(node) == 1).await;
         node.until_ready(orchs.len()).await;
     }
     assert_eq!(node.get("/discovery").await.status, StatusCode::OK);

@@ -84,10 +84,12 @@ impl Joined {
     pub(crate) fn setup(&self, name: &'static str, more: &str) -> Setup {
         let mut setup = Setup::new(name).more(&format!(
             "[mesh]\nlisten = \"127.0.0.1:0\"\ntrust_domain = \"mesh.test\"\nca = \"ca.pem\"\n\
-             cert = \"node.pem\"\nkey = \"node.key\"\noperator = \"operator.pub\"\n{more}"
+             cert = \"node.pem\"\nkey = \"node.key\"\nrevoked = \"revoked.pem\"\n\
+             operator = \"operator.pub\"\n{more}"
         ));
         for (file, text) in [
             ("ca.pem", &self.named.standing.ca),
+            ("revoked.pem", &self.named.standing.revoked),
             ("node.pem", &self.identity.cert_pem),
             ("node.key", &self.identity.key_pem),
             ("operator.pub", &self.named.operator),

@@ -6,38 +6,22 @@ use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use portolan::devorch::Params;
-use portolan::net::tls::Authority;
 
-use crate::node::{Answer, Node, ONCE, Orch, Setup, params, post};
+use crate::enroll::Ca;
+use crate::mesh::peer;
+use crate::node::{Answer, Node, ONCE, Orch, params, post};
 
 /// Two nodes before one orchestrator, which is far from the first and next to the second.
 async fn strait(key: [u8; 32]) -> ([Arc<Node>; 2], Orch) {
     let delays = "127.1.0.0/16=150ms,127.2.0.0/16=1ms".parse().unwrap();
     let orch = Orch::start(Params { delays, ..params() }).await;
-    let authority = Authority::generate("strait.test").unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str| folder.path().join(name);
-    authority.trust().write(&file("ca.pem")).unwrap();
-    let mut nodes: Vec<Arc<Node>> = Vec::new();
-    for (name, from, key) in [("far", "127.1.0.1", [7; 32]), ("near", "127.2.0.1", key)] {
-        let identity = authority.issue(name.parse().unwrap()).unwrap();
-        identity.write(&file("node.pem"), &file("node.key")).unwrap();
-        let seed = nodes
-            .first()
-            .and_then(|it| it.app.mesh)
-            .map_or(String::new(), |it| format!("[[peer]]\nnode = \"far\"\naddress = \"{it}\"\n"));
-        let mut setup = Setup::new(name).more(&format!(
-            "[upstream]\nfrom = \"{from}\"\n[mesh]\nlisten = \"127.0.0.1:0\"\n\
-             trust_domain = \"strait.test\"\nca = \"ca.pem\"\ncert = \"node.pem\"\n\
-             key = \"node.key\"\n{seed}"
-        ));
-        setup.key = key;
-        for name in ["ca.pem", "node.pem", "node.key"] {
-            setup.files.push((name.to_owned(), std::fs::read(file(name)).unwrap()));
-        }
-        nodes.push(Arc::new(setup.start(std::slice::from_ref(&orch)).await));
-    }
-    let [far, near] = [Arc::clone(&nodes[0]), Arc::clone(&nodes[1])];
+    let ca = Ca::start().await;
+    let orchs = std::slice::from_ref(&orch);
+    let [far, near] = [ca.join("far").await, ca.join("near").await];
+    let far = far.setup("far", "").more("[upstream]\nfrom = \"127.1.0.1\"").start(orchs).await;
+    let mut near = near.setup("near", &peer("far", &far)).more("[upstream]\nfrom = \"127.2.0.1\"");
+    near.key = key;
+    let [far, near] = [far, near.start(orchs).await].map(Arc::new);
     far.until("the way through the peer is the shorter one", || {
         let view = far.app.gateway.shared.view.load();
         view.rows().any(|(_slot, row)| row.link.via.is_some())

@@ -15,7 +15,6 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinSet;
 
-use crate::naming::joining;
 use crate::node::{ONCE, Orch, RESERVE, params};
 
 /// A node in a process of its own, started through a link so that its program can be exchanged.
@@ -226,10 +225,10 @@ async fn the_place_in_the_mesh_is_handed_over_too() {
     // A port that is free now, and most likely in a moment.
     let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let peer = format!("data = \".\"\n[[peer]]\nnode = \"a\"\naddress = \"{free}\"");
-    let b = joining(&of_b, "b", &peer).start(&[]).await;
+    let b = of_b.setup("b", &peer).start(&[]).await;
     let at = b.app.mesh.unwrap();
     let peer = format!("data = \".\"\n[[peer]]\nnode = \"b\"\naddress = \"{at}\"");
-    let before = joining(&of_a, "a", &peer).start(std::slice::from_ref(&orch)).await;
+    let before = of_a.setup("a", &peer).start(std::slice::from_ref(&orch)).await;
     let folder = before.stop().await;
     let file = folder.path().join("node.toml");
     let text = std::fs::read_to_string(&file).unwrap();

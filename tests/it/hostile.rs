@@ -13,8 +13,8 @@ use quinn::crypto::rustls::QuicClientConfig;
 use tokio::task::JoinSet;
 
 use crate::enroll::{Ca, Joined};
+use crate::mesh::member;
 use crate::node::{Node, Orch, params};
-use crate::sharing::member;
 
 /// A link to node `a` of somebody with a good certificate, who writes what it likes.
 struct Rogue {

@@ -1,18 +1,23 @@
 //! The listeners: TLS, HTTP/2, PROXY headers, and clients that take too much or too long.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Frame};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -129,6 +134,51 @@ async fn one_port_speaks_whatever_the_client_does() {
         assert_eq!(list[0]["address"], "https://fra.test", "URLs lead back by TLS");
     }
     assert!(trusted.connect(at, "fra.test", &["spdy/3"]).await.is_err(), "nothing in common");
+}
+
+/// A body that has nothing in it and ends when its other end is dropped.
+struct Held(oneshot::Receiver<()>);
+
+impl Body for Held {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.0).poll(context).map(|_dropped| None)
+    }
+}
+
+#[tokio::test]
+async fn a_connection_has_a_hundred_streams_at_once_and_another_when_one_ends() {
+    let trusted = Trusted::new(&["fra.test"]);
+    let (node, _orch) = node("", &trusted).await;
+    let tls = trusted.connect(node.app.all_public[1], "fra.test", &["h2"]).await.unwrap();
+    let (mut send, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async { drop(connection.await) });
+    let mut begin = || {
+        let (end, held) = oneshot::channel();
+        let request = Request::post("https://fra.test/v1/observations").body(Held(held)).unwrap();
+        (end, send.send_request(request))
+    };
+    let mut open = Vec::new();
+    for _ in 0..100 {
+        let (end, answer) = begin();
+        tasks.spawn(async { drop(answer.await) });
+        open.push(end);
+    }
+    let (end, answer) = begin();
+    drop(end);
+    let mut answer = std::pin::pin!(answer);
+    let early = tokio::time::timeout(Duration::from_millis(300), answer.as_mut()).await;
+    assert!(early.is_err(), "{early:?}");
+    drop(open.pop());
+    let answer = tokio::time::timeout(Duration::from_secs(5), answer).await.unwrap().unwrap();
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "there is nothing in it");
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ mod hostile;
 mod inputs;
 mod journal;
 mod listen;
+mod mesh;
 mod naming;
 mod node;
 mod observe;

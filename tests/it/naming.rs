@@ -1,50 +1,15 @@
 //! Nodes that run while their names change: renewed by the CA, revoked, given by files.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
 use portolan::clock;
 use portolan::enroll::Rotation;
-use portolan::mesh::Standing;
 use portolan::net::tls::{Identity, Trust};
 
-use crate::enroll::{Ca, Joined};
-use crate::node::{Node, Setup};
-
-/// A node that has joined under `name`, and what it is told by `more`.
-async fn start(joined: &Joined, name: &'static str, more: &str) -> Arc<Node> {
-    Arc::new(joining(joined, name, more).start(&[]).await)
-}
-
-/// What a node is made of that has joined under `name`; `more` begins within `[mesh]`.
-pub(crate) fn joining(joined: &Joined, name: &'static str, more: &str) -> Setup {
-    let mut setup = Setup::new(name).more(&format!(
-        "[mesh]\nlisten = \"127.0.0.1:0\"\ntrust_domain = \"mesh.test\"\nca = \"ca.pem\"\n\
-         cert = \"node.pem\"\nkey = \"node.key\"\nrevoked = \"revoked.pem\"\n\
-         operator = \"operator.pub\"\n{more}"
-    ));
-    let standing = &joined.named.standing;
-    for (file, text) in [
-        ("ca.pem", &standing.ca),
-        ("revoked.pem", &standing.revoked),
-        ("operator.pub", &joined.named.operator),
-        ("node.pem", &joined.identity.cert_pem),
-        ("node.key", &joined.identity.key_pem),
-    ] {
-        setup.files.push((file.to_owned(), text.clone().into_bytes()));
-    }
-    setup
-}
-
-fn peers(more: &str, peer: &str, address: Option<std::net::SocketAddr>) -> String {
-    let address = address.map_or(String::new(), |it| format!("address = \"{it}\"\n"));
-    format!("{more}[[peer]]\nnode = \"{peer}\"\n{address}")
-}
-
-fn is_linked(node: &Node) -> bool {
-    node.app.gateway.shared.peers.load().rows.iter().any(|it| it.standing == Standing::Up)
-}
+use crate::enroll::Ca;
+use crate::mesh::{member, n_links, peer};
+use crate::node::Node;
 
 fn file(node: &Node, name: &str) -> std::path::PathBuf {
     node.folder.path().join(name)
@@ -60,11 +25,11 @@ async fn a_node_renews_at_a_new_ca_and_a_revoked_peer_is_gone_within_a_second() 
     ca.folder.rotate(Rotation::Add).unwrap();
     let [of_a, of_b] = [ca.join("a").await, ca.join("b").await];
     ca.folder.rotate(Rotation::Reissue { force: true }).unwrap();
-    let enrolment = format!("enrolment = \"{}\"\n", ca.at);
-    let a = start(&of_a, "a", &peers(&enrolment, "b", None)).await;
+    let asks = format!("enrolment = \"{}\"\n[[peer]]\nnode = \"b\"\n", ca.at);
+    let a = member(&of_a, "a", &asks, &[]).await;
     // The other is fed by files alone.
-    let b = start(&of_b, "b", &peers("", "a", a.app.mesh)).await;
-    a.until("the link is up", || is_linked(&a) && is_linked(&b)).await;
+    let b = member(&of_b, "b", &peer("a", &a), &[]).await;
+    a.until("the link is up", || n_links(&a) == 1 && n_links(&b) == 1).await;
 
     let signs = Trust::load("mesh.test", &file(&a, "ca.pem")).unwrap().certificates().unwrap();
     a.until("a has a certificate of the new CA", || {
@@ -76,7 +41,7 @@ async fn a_node_renews_at_a_new_ca_and_a_revoked_peer_is_gone_within_a_second() 
     .await;
     assert_eq!(signs.len(), 2);
     assert_eq!(identity(&a).key_pem, of_a.identity.key_pem, "the key stays");
-    assert!(is_linked(&a), "a renewal cuts no link");
+    assert!(n_links(&a) == 1, "a renewal cuts no link");
     let metrics = a.admin(Method::GET, "/metrics").await;
     for name in [
         "portolan_mesh_certificate_expiry_timestamp_seconds",
@@ -90,31 +55,31 @@ async fn a_node_renews_at_a_new_ca_and_a_revoked_peer_is_gone_within_a_second() 
     let refused = b.admin(Method::POST, "/v1/reload").await.refused(409);
     assert!(refused.contains("revoked.pem"), "{refused}");
     tokio::time::sleep(Duration::from_millis(1200)).await;
-    assert!(is_linked(&b));
+    assert!(n_links(&b) == 1);
 
     // b hears by its file that a is revoked; a still asks, and hears it from the CA.
     ca.folder.revoke_node("a".parse().unwrap()).unwrap();
     let list = std::fs::read(ca.path.join("revoked.pem")).unwrap();
     let began = clock::now();
     std::fs::write(file(&b, "revoked.pem"), list).unwrap();
-    b.until("the link is gone", || !is_linked(&b)).await;
+    b.until("the link is gone", || n_links(&b) == 0).await;
     assert!(clock::now() - began < Duration::from_millis(1500));
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(!is_linked(&b) && !is_linked(&a), "no link came back");
+    assert!(n_links(&b) + n_links(&a) == 0, "no link came back");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_hears_of_a_revocation_from_the_ca() {
     let ca = Ca::start().await;
     let [of_a, of_b] = [ca.join("a").await, ca.join("b").await];
-    let enrolment = format!("enrolment = \"{}\"\n", ca.at);
-    let a = start(&of_a, "a", &peers(&enrolment, "b", None)).await;
-    let b = start(&of_b, "b", &peers("", "a", a.app.mesh)).await;
-    a.until("the link is up", || is_linked(&a) && is_linked(&b)).await;
+    let asks = format!("enrolment = \"{}\"\n[[peer]]\nnode = \"b\"\n", ca.at);
+    let a = member(&of_a, "a", &asks, &[]).await;
+    let b = member(&of_b, "b", &peer("a", &a), &[]).await;
+    a.until("the link is up", || n_links(&a) == 1 && n_links(&b) == 1).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     ca.folder.revoke_node("b".parse().unwrap()).unwrap();
     let began = clock::now();
-    while is_linked(&a) {
+    while n_links(&a) > 0 {
         assert!(clock::now() - began < Duration::from_secs(2), "the CA's word did not arrive");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

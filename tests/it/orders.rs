@@ -13,8 +13,8 @@ use serde_json::Value;
 use tokio::process;
 
 use crate::enroll::Ca;
+use crate::mesh::{n_links, peer};
 use crate::node::{Node, ONCE, Orch, params};
-use crate::sharing::{n_links, peer};
 
 struct World {
     ca: Ca,

@@ -7,7 +7,6 @@ use portolan::clock;
 use portolan::view::row::Standing;
 
 use crate::enroll::Ca;
-use crate::naming::joining;
 use crate::node::{Node, Orch, params};
 
 /// What stands in the file of a node's rows.
@@ -15,7 +14,7 @@ const KNOWN: &str = "orchestrators";
 
 async fn node(orch: &Orch) -> Node {
     let joined = Ca::start().await.join("a").await;
-    joining(&joined, "a", "data = \".\"").start(std::slice::from_ref(orch)).await
+    joined.setup("a", "data = \".\"").start(std::slice::from_ref(orch)).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,16 +1,17 @@
 //! Three nodes, one orchestrator with ten places, thirty clients at once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::Method;
 use portolan::clock;
 use portolan::devorch::Params;
-use portolan::mesh::Standing;
 use portolan::view::View;
 use tokio::task::JoinSet;
 
-use crate::enroll::{Ca, Joined};
+use crate::enroll::Ca;
+use crate::mesh::{member, n_links, peer};
 use crate::node::{Node, Orch, Setup, params};
 
 /// What came of one run.
@@ -28,90 +29,93 @@ struct Run {
     told: u64,
 }
 
-/// Starts a node of the mesh that knows the peers in `more`.
-pub(crate) async fn member(
-    joined: &Joined,
-    name: &'static str,
-    more: &str,
-    orchs: &[Orch],
-) -> Arc<Node> {
-    Arc::new(joined.setup(name, more).start(orchs).await)
+/// Three nodes of a mesh before one orchestrator with ten places.
+struct World {
+    orch: Orch,
+    nodes: [Arc<Node>; 3],
+    _ca: Ca,
 }
 
-pub(crate) fn peer(name: &str, node: &Node) -> String {
-    format!("[[peer]]\nnode = \"{name}\"\naddress = \"{}\"\n", node.app.mesh.unwrap())
-}
-
-pub(crate) fn n_links(node: &Node) -> usize {
-    let peers = node.app.gateway.shared.peers.load();
-    peers.rows.iter().filter(|it| it.standing == Standing::Up).count()
-}
-
-/// Starts `a`, `b` and `c`, and waits until each has a link to both others.
-async fn three(ca: &Ca, orchs: &[Orch], share: bool) -> [Arc<Node>; 3] {
-    let own = format!("share_load = {share}\n");
-    let [a, b, c] = [ca.join("a").await, ca.join("b").await, ca.join("c").await];
-    let a = member(&a, "a", &own, orchs).await;
-    let to_a = format!("{own}{}", peer("a", &a));
-    let b = member(&b, "b", &to_a, orchs).await;
-    let c = member(&c, "c", &format!("{to_a}{}", peer("b", &b)), orchs).await;
-    let nodes = [a, b, c];
-    for node in &nodes {
-        node.until("all links are up", || n_links(node) == 2).await;
+impl World {
+    /// Starts `a`, `b` and `c`, and waits until each has a link to both others.
+    async fn start(share: bool) -> Self {
+        let work = Duration::from_millis(800);
+        let orch = Orch::start(Params { capacity: 10, work, ..params() }).await;
+        let (ca, orchs) = (Ca::start().await, std::slice::from_ref(&orch));
+        let own = format!("share_load = {share}\n");
+        let [a, b, c] = [ca.join("a").await, ca.join("b").await, ca.join("c").await];
+        let a = member(&a, "a", &own, orchs).await;
+        let to_a = format!("{own}{}", peer("a", &a));
+        let b = member(&b, "b", &to_a, orchs).await;
+        let c = member(&c, "c", &format!("{to_a}{}", peer("b", &b)), orchs).await;
+        let nodes = [a, b, c];
+        for node in &nodes {
+            node.until("all links are up", || n_links(node) == 2).await;
+        }
+        Self { orch, nodes, _ca: ca }
     }
-    nodes
-}
 
-/// Ten clients at each node call for [`LASTS`]; who is refused tries again after [`PAUSE`].
-async fn run(share: bool) -> Run {
-    let ca = Ca::start().await;
-    let work = Duration::from_millis(800);
-    let orchs = [Orch::start(Params { capacity: 10, work, ..params() }).await];
-    let nodes = three(&ca, &orchs, share).await;
-    let until = clock::now() + LASTS;
-    let mut clients = JoinSet::new();
-    for client in 0..30 {
-        let node = Arc::clone(&nodes[client % 3]);
-        clients.spawn(async move {
-            let (mut n_served, mut n_told) = (0, 0);
-            while clock::now() < until {
-                match node.call("x").await.status.as_u16() {
-                    200 => n_served += 1,
-                    503 => {
-                        n_told += 1;
-                        tokio::time::sleep(PAUSE).await;
+    async fn n_refused(&self) -> u64 {
+        self.orch.seen().await["full"].as_u64().unwrap()
+    }
+
+    /// Ten clients at each node call until it is over; who is refused tries again after
+    /// [`PAUSE`].
+    async fn run(&self, over: &Arc<AtomicBool>) -> Run {
+        let mut clients = JoinSet::new();
+        for client in 0..30 {
+            let (node, over) = (Arc::clone(&self.nodes[client % 3]), Arc::clone(over));
+            clients.spawn(async move {
+                let (mut n_served, mut n_told) = (0, 0);
+                while !over.load(Ordering::Relaxed) {
+                    match node.call("x").await.status.as_u16() {
+                        200 => n_served += 1,
+                        503 => {
+                            n_told += 1;
+                            tokio::time::sleep(PAUSE).await;
+                        }
+                        other => panic!("{other}"),
                     }
-                    other => panic!("{other}"),
                 }
-            }
-            (client % 3, n_served, n_told)
-        });
+                (client % 3, n_served, n_told)
+            });
+        }
+        tokio::time::sleep(RUSH).await;
+        let at_first = self.n_refused().await;
+        let mut run = Run::default();
+        for (node, n_served, n_told) in clients.join_all().await {
+            run.served += n_served;
+            run.at_node[node] += n_served;
+            run.told += n_told;
+        }
+        run.refused = self.n_refused().await;
+        run.later = run.refused - at_first;
+        run
     }
-    tokio::time::sleep(RUSH).await;
-    let at_first = orchs[0].seen().await["full"].as_u64().unwrap();
-    let mut run = Run::default();
-    for (node, n_served, n_told) in clients.join_all().await {
-        run.served += n_served;
-        run.at_node[node] += n_served;
-        run.told += n_told;
-    }
-    run.refused = orchs[0].seen().await["full"].as_u64().unwrap();
-    run.later = run.refused - at_first;
-    run
 }
 
-/// Both at the same time, so that whatever else the machine does, it does to both.
+/// Both at the same time, so that whatever else the machine does, it does to both; and until
+/// trying and failing has failed so often, since a starved machine tries less in the same time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[expect(clippy::print_stdout, reason = "the figures are what it shows")]
 async fn three_nodes_share_ten_places_with_a_tenth_of_the_refusals() {
-    let (alone, shared) = tokio::join!(run(false), run(true));
-    let per_s = |it: &Run| it.served as f64 / LASTS.as_secs_f64();
-    println!("try and fail: {:.1} served a second, {alone:?}", per_s(&alone));
-    println!("shared:       {:.1} served a second, {shared:?}", per_s(&shared));
+    let (alone, shared) = tokio::join!(World::start(false), World::start(true));
+    let (over, begin) = (Arc::<AtomicBool>::default(), clock::now());
+    let enough = async {
+        while alone.n_refused().await < ENOUGH && begin.elapsed() < LASTS_MAX {
+            tokio::time::sleep(PAUSE).await;
+        }
+        over.store(true, Ordering::Relaxed);
+        begin.elapsed()
+    };
+    let (alone, shared, lasted) = tokio::join!(alone.run(&over), shared.run(&over), enough);
+    println!("within {lasted:?}:");
+    println!("try and fail: {alone:?}");
+    println!("shared:       {shared:?}");
     assert!(shared.later * 10 <= alone.later, "{alone:?} {shared:?}");
-    // A starved machine leaves little of trying and failing, and takes its time to hand a place
-    // on; the simulation holds both to what they come to.
-    assert!(shared.refused * 5 <= alone.refused, "{alone:?} {shared:?}");
+    assert!(shared.refused * 10 <= alone.refused, "{alone:?} {shared:?}");
+    // A starved machine takes its time to hand a place on; the simulation holds the work done to
+    // what it comes to.
     assert!(shared.served * 100 >= alone.served * 70, "{alone:?} {shared:?}");
     let least = shared.at_node.iter().min().unwrap();
     assert!(
@@ -158,6 +162,8 @@ async fn a_spill_to_another_region_begins_with_an_eighth_of_it() {
 }
 
 const WORK: Duration = Duration::from_millis(500);
-const LASTS: Duration = Duration::from_secs(12);
+/// What trying and failing is refused in eleven seconds of a machine of its own.
+const ENOUGH: u64 = 700;
+const LASTS_MAX: Duration = Duration::from_secs(60);
 const RUSH: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(100);

@@ -10,6 +10,7 @@ use portolan::mesh::Standing;
 use serde_json::{Value, json};
 
 use crate::enroll::{Ca, Joined};
+use crate::mesh::peer;
 use crate::node::{Answer, Node, ONCE, Orch, params};
 
 /// An address of a network in Singapore.
@@ -41,8 +42,7 @@ async fn world() -> (Arc<Node>, Arc<Node>, Vec<Orch>) {
     let ca = Ca::start().await;
     let (fra, sin) = (ca.join("fra").await, ca.join("sin").await);
     let fra = Arc::new(member(&fra, ("fra", "FRA"), "", &orchs).await);
-    let seed = format!("[[peer]]\nnode = \"fra\"\naddress = \"{}\"\n", fra.app.mesh.unwrap());
-    let sin = Arc::new(member(&sin, ("sin", "SIN"), &seed, &orchs).await);
+    let sin = Arc::new(member(&sin, ("sin", "SIN"), &peer("fra", &fra), &orchs).await);
     for node in [&fra, &sin] {
         node.until("the peer says who it is", || {
             let peers = node.app.gateway.shared.peers.load();

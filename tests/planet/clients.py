@@ -6,6 +6,7 @@ import threading
 import time
 
 import wan
+from beside import Beside
 
 PATIENCE_S = 5.0
 RESERVE = "/apps/demo~2fecho/session"
@@ -52,24 +53,14 @@ class At:
         return outcome["is"]
 
 
-class Caller:
+class Caller(Beside):
     """Calls an app again and again; when an entry fails, the next one of its list is used, as
     an SDK that walks its list does. What failed everywhere is an error of the client."""
 
     def __init__(self, host, entries, path, every_s=0.02):
+        super().__init__()
         self.host, self.entries, self.path, self.every_s = host, entries, path, every_s
         self.served, self.errors, self.moves, self.slowest = 0, [], 0, 0.0
-        self.last_gap = 0.0
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self.run, daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        self.thread.join()
 
     def run(self):
         wan.enter(self.host.namespace)
@@ -110,23 +101,20 @@ class Caller:
                 f"{self.slowest * 1000:.0f} ms at most")
 
 
-class Stream:
+class Stream(Beside):
     """A session's server-sent events, `n` of them, one each `every_s`; read to the end by a
     thread of the host's namespace."""
 
     def __init__(self, host, url, n, every_s=0.1):
+        super().__init__()
         self.host, self.url, self.n, self.every_s = host, url, n, every_s
         self.seen, self.error, self.gap = 0, None, 0.0
-        self.begun = threading.Event()
-        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.begun, self.patience = threading.Event(), n * every_s + 10
 
     def __enter__(self):
-        self.thread.start()
+        super().__enter__()
         assert self.begun.wait(PATIENCE_S) and not self.error, self.error or "no event came"
         return self
-
-    def __exit__(self, *_):
-        self.thread.join(self.n * self.every_s + 10)
 
     def run(self):
         wan.enter(self.host.namespace)

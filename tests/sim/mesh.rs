@@ -4,7 +4,7 @@ mod fleet;
 mod liars;
 mod player;
 mod report;
-mod sea;
+pub(crate) mod sea;
 mod story;
 mod stream;
 

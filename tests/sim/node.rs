@@ -17,7 +17,6 @@ use portolan::orchestrator::{Answer, CheckFailure, Declared, Orchestrator, Outpu
 use portolan::policy::{Ask, Caller, PathKind, Rules, choose, in_order, rank};
 use portolan::unit::Micros;
 use portolan::uri::ServiceUri;
-use portolan::view::column::COLD_ROUND_TRIPS;
 use portolan::view::outcome::{Gauge, Outcome};
 use portolan::view::{Atlas, Capabilities, CapabilityId, Standing, View};
 
@@ -124,21 +123,7 @@ impl Node {
         path: PathKind,
         tried: &'a [OrchestratorId],
     ) -> Ask<'a> {
-        Ask {
-            caller,
-            capability: CapabilityId(0),
-            path,
-            mode: None,
-            variant: None,
-            gpus: &[],
-            rules: &self.rules,
-            overlook: false,
-            kept: None,
-            tried,
-            running: None,
-            deadline: None,
-            cold_round_trips: COLD_ROUND_TRIPS,
-        }
+        Ask { tried, ..Ask::new(caller, CapabilityId(0), path, &self.rules) }
     }
 
     /// Carries out what a machine asks for, as its actor does.

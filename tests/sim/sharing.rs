@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portolan::health;
 use portolan::id::{NodeId, OrchestratorId};
-use portolan::mesh::{About, Greeting, LinkId, Mesh, Operator, Output, Params, limits};
+use portolan::mesh::{Greeting, LinkId, Mesh, Output, Params};
 use portolan::unit::Micros;
 use portolan::view::CapabilityId;
 use portolan::view::board::{Board, Manners, turn_of};
@@ -15,6 +14,7 @@ use portolan::view::outcome::{Gauge, Outcome};
 use portolan::wire::{Frame, Message};
 
 use crate::for_seeds;
+use crate::mesh::sea::params;
 
 /// Who wants how much.
 #[derive(Clone)]
@@ -135,7 +135,7 @@ impl Run {
             epoch: 1,
             features: 0,
         };
-        let params = params(self.story.shares);
+        let params = Params { peers: Vec::new(), share_load: self.story.shares, ..params(100_000) };
         let mut mesh = Mesh::new(self.start, params, greeting(at), None, at as u64 + 1);
         for other in (0..self.story.nodes.len()).filter(|it| *it != at) {
             mesh.handle_link_up(self.start, LinkId(other as u64), &greeting(other));
@@ -320,40 +320,6 @@ fn name(at: usize) -> NodeId {
 
 fn index(node: NodeId) -> usize {
     node.as_str().trim_start_matches("node-").parse().unwrap()
-}
-
-fn params(share_load: bool) -> Params {
-    let ms = Duration::from_millis;
-    Params {
-        peers: Vec::new(),
-        push_interval: ms(250),
-        frames_per_push: 1,
-        bytes_per_second: 100_000,
-        digest_interval: ms(7_000),
-        ping_interval: ms(1_000),
-        silence: ms(2_500),
-        quarantine: ms(60_000),
-        news_interval: ms(100),
-        levels_from: 300,
-        share_load,
-        about: About::default(),
-        operator: Operator::default(),
-        limits: limits::Params {
-            frames_per_second: 200,
-            bytes_per_second: 4_000_000,
-            records_per_second: 30_000,
-            datagrams_per_second: 200,
-            datagram_bytes_per_second: 200_000,
-        },
-        health: health::Params {
-            ttl: ms(90_000),
-            refresh: ms(30_000),
-            max_records: 20_000,
-            max_origins: 320,
-            max_version_jump: 1 << 32,
-            max_epoch_jump: 1 << 42,
-        },
-    }
 }
 
 fn story(seed: u64, nodes: &[(&'static str, usize)], places: u32) -> Story {

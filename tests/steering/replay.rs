@@ -251,21 +251,7 @@ impl Regret {
 }
 
 pub(crate) fn ask<'a>(caller: &'a Caller, rules: &'a Rules, path: PathKind) -> Ask<'a> {
-    Ask {
-        caller,
-        capability: CAPABILITY,
-        path,
-        mode: None,
-        variant: None,
-        gpus: &[],
-        rules,
-        overlook: false,
-        kept: None,
-        tried: &[],
-        running: None,
-        deadline: None,
-        cold_round_trips: 1,
-    }
+    Ask { cold_round_trips: 1, ..Ask::new(caller, CAPABILITY, path, rules) }
 }
 
 /// The width of catalyst-api's first tier.

@@ -8,10 +8,8 @@ use tokio::time::timeout;
 use super::*;
 use crate::clock::pulse::Pulses;
 use crate::health;
-use crate::mesh::About;
 use crate::mesh::Fault;
 use crate::mesh::Membership;
-use crate::mesh::Operator;
 use crate::mesh::PeerRow;
 use crate::mesh::Standing;
 use crate::mesh::limits;
@@ -37,36 +35,21 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
+/// A mesh in a hurry.
 fn params() -> Params {
+    let usual = crate::mesh::tests::params();
+    // A full frame every 50 ms is 20,480 records a second.
+    let limits = limits::Params { records_per_second: 30_000, ..usual.limits };
+    let health =
+        health::Params { ttl: ms(2000), refresh: ms(500), max_records: 100, ..usual.health };
     Params {
-        peers: ["a", "b", "c"].map(node).to_vec(),
         push_interval: ms(50),
         frames_per_push: 1,
         ping_interval: ms(200),
-        silence: ms(3000),
-        bytes_per_second: 50_000_000,
-        digest_interval: ms(7000),
-        quarantine: ms(60_000),
         news_interval: ms(20),
-        levels_from: 300,
-        share_load: true,
-        about: About::default(),
-        operator: Operator::default(),
-        limits: limits::Params {
-            frames_per_second: 200,
-            bytes_per_second: 4_000_000,
-            records_per_second: 30_000,
-            datagrams_per_second: 200,
-            datagram_bytes_per_second: 200_000,
-        },
-        health: health::Params {
-            ttl: ms(2000),
-            refresh: ms(500),
-            max_records: 100,
-            max_origins: 64,
-            max_version_jump: 1 << 32,
-            max_epoch_jump: 1 << 42,
-        },
+        limits,
+        health,
+        ..usual
     }
 }
 

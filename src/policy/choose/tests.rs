@@ -16,21 +16,7 @@ fn caller(view: &View, lat: f64, lon: f64) -> Caller {
 }
 
 fn ask<'a>(caller: &'a Caller, rules: &'a Rules, path: PathKind) -> Ask<'a> {
-    Ask {
-        caller,
-        capability: CapabilityId(0),
-        path,
-        mode: None,
-        variant: None,
-        gpus: &[],
-        rules,
-        overlook: false,
-        kept: None,
-        tried: &[],
-        running: None,
-        deadline: None,
-        cold_round_trips: 3,
-    }
+    Ask::new(caller, CapabilityId(0), path, rules)
 }
 
 /// The View with one row changed.

@@ -12,21 +12,7 @@ fn listed(view: &View, now: Instant, draw: u64) -> Vec<Member> {
     let place = Place { point, country: None, confidence: Confidence::City };
     let caller = Caller { place, cell: view.atlas.cell(&place), observed: Vec::new() };
     let rules = Rules::default();
-    let ask = Ask {
-        caller: &caller,
-        capability: CapabilityId(0),
-        path: PathKind::Direct,
-        mode: None,
-        variant: None,
-        gpus: &[],
-        rules: &rules,
-        overlook: false,
-        kept: None,
-        tried: &[],
-        running: None,
-        deadline: None,
-        cold_round_trips: 3,
-    };
+    let ask = Ask::new(&caller, CapabilityId(0), PathKind::Direct, &rules);
     let ranked = rank(view, |gauge| gauge.into(), &ask, now, 100);
     in_order(ranked, 100, draw).iter().map(|it| it.member).collect()
 }

@@ -72,6 +72,7 @@ pub(crate) struct Sea {
     random: u64,
 }
 
+/// What a node of a mesh in virtual time is given.
 pub(crate) fn params(bytes_per_second: u32) -> Params {
     Params {
         peers: vec![name(0)],
