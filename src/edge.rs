@@ -23,7 +23,7 @@ mod note;
 pub mod observe;
 pub mod open;
 mod orders;
-mod passed;
+pub mod passed;
 pub mod places;
 pub mod pressure;
 pub mod refusal;

@@ -30,8 +30,15 @@ impl Entry {
         object.name("trace", std::str::from_utf8(&record.trace.hex()).unwrap_or_default());
         object.name("node", record.node.as_str());
         object.name("door", record.door);
-        text(&mut object, "method", &record.method);
-        text(&mut object, "route", &record.route);
+        // Of our own texts it is known that nothing needs an escape.
+        match &record.method {
+            Cow::Borrowed(ours) => object.name("method", ours),
+            Cow::Owned(theirs) => object.text("method", clipped(theirs)),
+        }
+        match &record.route {
+            Cow::Borrowed(ours) => object.name("route", ours),
+            Cow::Owned(theirs) => object.text("route", clipped(theirs)),
+        }
         object.number("status", record.status.into());
         match &record.capability {
             Some(capability) => object.text("capability", clipped(capability)),
@@ -81,21 +88,13 @@ impl fmt::Display for Entry {
     }
 }
 
-/// Appends a text from outside; of our own it is known that nothing needs an escape.
-fn text(object: &mut Object<'_>, key: &str, value: &Cow<'static, str>) {
-    match value {
-        Cow::Borrowed(ours) => object.name(key, ours),
-        Cow::Owned(theirs) => object.text(key, clipped(theirs)),
-    }
-}
-
 /// Returns what is kept of a text from outside, so that nobody escapes being metered by sending
 /// one too long for a line.
 fn clipped(text: &str) -> &str {
     &text[..text.floor_char_boundary(UsageRecord::TEXT_MAX)]
 }
 
-/// Returns whether `line`, without its newline, is one that [`push`] could have written.
+/// Returns whether `line`, without its newline, is one that [`Entry::push`] could have written.
 pub(crate) fn is_sound(line: &[u8]) -> bool {
     let Some((head, json)) = line.split_at_checked(JSON_AT) else { return false };
     head == format!("{:08x} ", crc32fast::hash(json)).as_bytes()
