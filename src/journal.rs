@@ -77,7 +77,7 @@ pub enum JournalError {
 }
 
 impl Journal {
-    /// The largest capacity: 65,536 records, about 25 MB when all wait.
+    /// The largest capacity: 65,536 records, about 36 MB when all wait.
     pub const CAPACITY_MAX: usize = 65_536;
 
     /// Opens the journal at `path` for appending, with room for `capacity` records between

@@ -15,13 +15,7 @@ pub(crate) fn onward(job: &Job, host: HeaderValue) -> HeaderMap {
     let mut passed = HeaderMap::with_capacity(job.headers.len() + ADDED);
     passed.insert(header::HOST, host);
     for (name, value) in &job.headers {
-        let goes = match name.as_str() {
-            // A payment for nobody known here goes nowhere.
-            "livepeer-payment" | "livepeer-segment" => job.belongs(),
-            "tracestate" => passable_state(value.as_bytes()).is_some(),
-            name => !stays(name) && !is_of_one_connection(name, &named),
-        };
-        if goes {
+        if goes_on(name.as_str(), value, &named, job.belongs()) {
             passed.append(name.clone(), value.clone());
         }
     }
@@ -36,6 +30,16 @@ pub(crate) fn onward(job: &Job, host: HeaderValue) -> HeaderMap {
         passed.insert(header::UPGRADE, protocol.clone());
     }
     passed
+}
+
+/// Tells whether a field goes on. Whose payment it is must be known, or it goes nowhere.
+fn goes_on(name: &str, value: &HeaderValue, named: &[Vec<u8>], belongs: bool) -> bool {
+    let is_ours = match name {
+        "livepeer-payment" | "livepeer-segment" => !belongs,
+        "tracestate" => passable_state(value.as_bytes()).is_none(),
+        name => stays(name),
+    };
+    !is_ours && !is_of_one_connection(name, named)
 }
 
 /// Removes from an answer what concerns one connection only.
@@ -101,3 +105,25 @@ fn stays(name: &str) -> bool {
 /// What is added to the fields of a request: at most a trace and another protocol.
 const ADDED: usize = 4;
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::STATE_MAX;
+
+    #[test]
+    fn what_a_connection_names_and_what_is_ours_goes_no_further() {
+        let named = [b"x-own".to_vec(), b"livepeer-payment".to_vec(), b"host".to_vec()];
+        let value = HeaderValue::from_static("a=1");
+        let goes = |name: &str, belongs| goes_on(name, &value, &named, belongs);
+        for passes in ["accept", "x-other", "tracestate", "content-type", "livepeer-segment"] {
+            assert!(goes(passes, true), "{passes}");
+        }
+        for stays in ["x-own", "livepeer-payment", "connection", "te", "host", "x-real-ip"] {
+            assert!(!goes(stays, true), "{stays}");
+        }
+        assert!(!goes("livepeer-segment", false), "nobody known takes it");
+        let long = HeaderValue::from_str(&"x".repeat(STATE_MAX + 1)).unwrap();
+        assert!(!goes_on("tracestate", &long, &named, true));
+    }
+}

@@ -154,19 +154,5 @@ pub(crate) fn caller(view: &View) -> Caller {
 
 /// A caller's request for the first capability.
 pub(crate) fn ask<'a>(caller: &'a Caller, rules: &'a Rules, path: PathKind) -> Ask<'a> {
-    Ask {
-        caller,
-        capability: CapabilityId(0),
-        path,
-        mode: None,
-        variant: None,
-        gpus: &[],
-        rules,
-        overlook: false,
-        kept: None,
-        tried: &[],
-        running: None,
-        deadline: None,
-        cold_round_trips: 3,
-    }
+    Ask::new(caller, CapabilityId(0), path, rules)
 }
