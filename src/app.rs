@@ -39,6 +39,7 @@ use crate::edge::admin::{self, Admin};
 use crate::edge::{self, Gateway, pressure};
 use crate::geoip::GeoStore;
 use crate::journal::Journal;
+use crate::listen::lanes::Lanes;
 use crate::net::Endpoint;
 use crate::session::Table;
 use crate::telemetry;
@@ -67,6 +68,8 @@ pub struct App {
     stop: watch::Sender<bool>,
     doors: JoinSet<()>,
     watches: JoinSet<()>,
+    /// What carries clients' bytes; to the end, also where their connections became others'.
+    _lanes: Arc<Lanes>,
     reloader: Arc<Reloader>,
     succession: Succession,
     data: Option<PathBuf>,
@@ -107,6 +110,7 @@ pub async fn start_after(config: Config, before: Option<Inherited>) -> Result<Ap
     let gateway =
         Arc::new(Gateway::new(edge_identity(&config)?, edge_params(&config), shared, journal, key));
     let (stop, stopped) = watch::channel(false);
+    let lanes = Arc::new(Lanes::start(config.lanes).context("no threads to serve clients")?);
     let (listen, memory_max, data) = (config.listen, config.memory_max, data_of(&config));
     let at = bound.addresses()?;
     let reloader = {
@@ -122,8 +126,10 @@ pub async fn start_after(config: Config, before: Option<Inherited>) -> Result<Ap
     });
     let direct = ways::ports(&bound.public);
     takeover.settle(&gateway).await?;
-    let doors = bound.serve(&gateway, routes, listen, &stopped);
-    let watches = watch(&gateway, endpoint.as_ref(), (memory_max, data.clone()), direct, keeper);
+    let doors = bound.serve(&gateway, routes, (listen, &lanes), &stopped);
+    let mut watches =
+        watch(&gateway, endpoint.as_ref(), (memory_max, data.clone()), direct, keeper);
+    watches.spawn(watchdog::visit(Arc::clone(&gateway), Arc::clone(&lanes)));
     let mesh = endpoint.as_ref().map(Endpoint::local_addr).transpose()?;
     takeover.ready().await?;
     tracing::info!(
@@ -146,6 +152,7 @@ pub async fn start_after(config: Config, before: Option<Inherited>) -> Result<Ap
         stop,
         doors,
         watches,
+        _lanes: lanes,
         reloader,
         data,
         succession: Succession { sockets, asked, ask: handover, drawn, program: None },

@@ -95,6 +95,8 @@ pub struct Config {
     pub session: session::Params,
     /// Sessions at once.
     pub sessions_max: usize,
+    /// Threads that serve clients.
+    pub lanes: usize,
     /// Requests at once.
     pub in_flight_max: usize,
     /// What is done when choosing is not simple.

@@ -2,6 +2,7 @@
 
 mod client;
 pub mod connection;
+pub mod lanes;
 pub mod names;
 pub mod pace;
 pub mod places;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::listen::connection::Connection;
+use crate::listen::lanes::Lanes;
 use crate::listen::names::Names;
 use crate::listen::pace::Patience;
 use crate::listen::places::Places;
@@ -84,12 +86,12 @@ pub trait House: Send + Sync + 'static {
     fn is_proxy(&self, ip: IpAddr) -> bool;
 }
 
-/// Serves connections until `stop` says so; then lets each end its requests. `make` makes
-/// the service of one connection.
+/// Serves connections on `lanes` until `stop` says so; then lets each end its requests. `make`
+/// makes the service of one connection.
 pub async fn serve<S, B>(
     listener: Listener,
     params: Params,
-    house: impl House,
+    (house, lanes): (impl House, Arc<Lanes>),
     stop: watch::Receiver<bool>,
     make: impl Fn(&Arc<Connection>) -> S + Send + Sync + 'static,
 ) where
@@ -102,33 +104,25 @@ pub async fn serve<S, B>(
     let (house, make) = (Arc::new(house), Arc::new(make));
     let hall = Arc::new(Hall { params, speech, places: Arc::default() });
     let at_door = Arc::clone(&house);
-    accept(
-        tcp,
-        params,
-        stop,
-        name,
-        move || at_door.has_room(),
-        move |tcp, peer, stop| {
-            let (house, hall, make) = (Arc::clone(&house), Arc::clone(&hall), Arc::clone(&make));
-            async move {
-                let Some(client) = hall.enter(tcp, peer, |ip| house.is_proxy(ip)).await else {
-                    return;
-                };
-                let service = make(&client.connection);
-                client.serve(service, params.patience, stop).await;
-            }
-        },
-    )
+    accept((tcp, name), params, (&lanes, || at_door.has_room()), stop, move |tcp, peer, stop| {
+        let (house, hall, make) = (Arc::clone(&house), Arc::clone(&hall), Arc::clone(&make));
+        async move {
+            let Some(client) = hall.enter(tcp, peer, |ip| house.is_proxy(ip)).await else {
+                return;
+            };
+            let service = make(&client.connection);
+            client.serve(service, params.patience, stop).await;
+        }
+    })
     .await;
 }
 
 async fn accept<F>(
-    listener: TcpListener,
+    (listener, name): (TcpListener, &'static str),
     params: Params,
+    (lanes, has_room): (&Lanes, impl Fn() -> bool),
     mut stop: watch::Receiver<bool>,
-    name: &'static str,
-    has_room: impl Fn() -> bool,
-    serve: impl Fn(TcpStream, SocketAddr, watch::Receiver<bool>) -> F,
+    serve: impl Fn(TcpStream, SocketAddr, watch::Receiver<bool>) -> F + Clone + Send + 'static,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -151,10 +145,12 @@ async fn accept<F>(
         };
         match accepted {
             Ok((tcp, peer)) => {
+                let (serve, stop) = (serve.clone(), stop.clone());
+                let tuned = tune::tune(&tcp, tune::CLIENT_UNACKNOWLEDGED);
                 // One that cannot be set up is gone already.
-                if tune::tune(&tcp, tune::CLIENT_UNACKNOWLEDGED).is_ok() {
-                    connections.spawn(serve(tcp, peer, stop.clone()));
-                }
+                drop(tuned.and_then(|()| {
+                    lanes.serve(&mut connections, tcp, move |tcp| serve(tcp, peer, stop))
+                }));
             }
             Err(error) => rest(&error).await,
         }

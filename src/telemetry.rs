@@ -122,6 +122,7 @@ fn describe() {
     counter!("portolan_mesh_renewals_total", "Renewals of the node's certificate, by outcome.");
     counter!("portolan_mesh_links_closed_total", "Links ended for age or revocation, by reason.");
     gauge!("portolan_connections", "Connections open, by listener.");
+    gauge!("portolan_lane_connections", "Connections of clients, by the thread that serves them.");
     gauge!("portolan_geoip_age_seconds", "Age of the address database.");
     histogram!("http_server_request_duration_seconds", "From a request's head to its answer's.");
 }

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use crate::app::sockets::Sockets;
 use crate::config::{Config, Listening};
 use crate::edge::{Gateway, dns, doors};
+use crate::listen::lanes::Lanes;
 use crate::listen::names::Names;
 use crate::listen::tls::{Certificate, Tls};
 use crate::listen::{Listener, Params, Speech};
@@ -63,14 +64,15 @@ impl Bound {
         self,
         gateway: &Arc<Gateway>,
         routes: Router,
-        params: Params,
+        (params, lanes): (Params, &Arc<Lanes>),
         stopped: &watch::Receiver<bool>,
     ) -> JoinSet<()> {
         let mut served = JoinSet::new();
         served.spawn(doors::serve_operator(routes, self.admin, params, stopped.clone()));
         for listener in self.public {
             let (gateway, stopped) = (Arc::clone(gateway), stopped.clone());
-            served.spawn(doors::serve_clients(gateway, listener, params, stopped));
+            let lanes = Arc::clone(lanes);
+            served.spawn(doors::serve_clients(gateway, listener, params, lanes, stopped));
         }
         if let Some((params, udp, tcp)) = self.resolvers {
             let (gateway, stopped) = (Arc::clone(gateway), stopped.clone());

@@ -9,6 +9,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::edge::Gateway;
+use crate::listen::lanes::Lanes;
 
 /// Looks at every loop, until the gateway is dropped.
 pub(super) async fn watch(gateway: Arc<Gateway>) {
@@ -31,6 +32,21 @@ pub(super) async fn watch(gateway: Arc<Gateway>) {
                 }
                 true | false => {}
             }
+        }
+    }
+}
+
+/// Visits the lanes of clients, until it is dropped: one that is stuck serves nobody on it.
+pub(super) async fn visit(gateway: Arc<Gateway>, lanes: Arc<Lanes>) {
+    let pulse = gateway.shared.pulses.of(clock::now(), "lanes", EVERY * 10);
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        lanes.answer().await;
+        pulse.beat(clock::now());
+        for (lane, connections) in lanes.connections().enumerate() {
+            gauge!("portolan_lane_connections", "lane" => lane.to_string()).set(connections as f64);
         }
     }
 }

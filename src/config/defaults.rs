@@ -63,6 +63,8 @@ pub(super) const IDLE_EACH: usize = 16;
 pub(super) const IDLE_ALL: u32 = 512;
 /// Go closes idle connections after two minutes or later.
 pub(super) const IDLE_FOR: Duration = Duration::from_secs(60);
+/// Threads that serve clients, at most.
+pub(super) const LANES_MAX: usize = 256;
 /// Connections of clients: at 28 KB each, and 9 KB of the kernel's, 740 MB.
 pub(super) const CONNECTIONS: usize = 20_000;
 /// Connections of one address: an office behind one translator, not a flood.
@@ -107,6 +109,11 @@ pub(super) const LISTEN: listen::Params = listen::Params {
     handshake_timeout: Duration::from_secs(10),
     patience: Patience { head: HEAD, idle: IDLE },
 };
+
+/// One lane for each processor this process may use.
+pub(super) fn lanes() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(LANES_MAX)
+}
 
 /// The periods and bounds of the mesh, but for its peers.
 pub(super) fn mesh() -> mesh::Params {

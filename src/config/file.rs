@@ -306,6 +306,8 @@ pub struct Limits {
     pub in_flight: Option<usize>,
     /// Sessions at once.
     pub sessions: Option<usize>,
+    /// Threads that serve clients; as many as there are processors when not set.
+    pub lanes: Option<usize>,
     /// Client connections at once, on each listener.
     pub connections: Option<usize>,
     /// Connections of one client address at once.

@@ -107,6 +107,7 @@ impl Reader {
                 idle: seconds(limits.session_idle_s, defaults::SESSION_IDLE),
             },
             sessions_max: limits.sessions.unwrap_or(defaults::SESSIONS),
+            lanes: limits.lanes.unwrap_or_else(defaults::lanes),
             in_flight_max: limits.in_flight.unwrap_or(defaults::IN_FLIGHT),
             policies: policies(&file.policy),
             call_body_max: limits.call_body_mib.unwrap_or(defaults::CALL_BODY_MIB) << 20,
@@ -368,6 +369,7 @@ impl Reader {
         let bounds = [
             ("limits.in_flight", limits.in_flight),
             ("limits.sessions", limits.sessions),
+            ("limits.lanes", limits.lanes),
             ("limits.connections", limits.connections),
             ("limits.orchestrators", limits.orchestrators),
             ("limits.attempts", limits.attempts),
@@ -381,6 +383,10 @@ impl Reader {
             if bound == Some(0) {
                 self.complain(key, "0", "nothing would ever be served", "write at least 1");
             }
+        }
+        if let Some(lanes) = limits.lanes.filter(|it| *it > defaults::LANES_MAX) {
+            let remedy = format!("write at most {}, or leave it out", defaults::LANES_MAX);
+            self.complain("limits.lanes", &lanes.to_string(), "no machine is so wide", &remedy);
         }
     }
 

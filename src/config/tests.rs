@@ -45,6 +45,7 @@ fn every_complaint_names_key_value_and_remedy() {
         "[location]\ntrusted_proxies = [\"10.0.0.0/99\"]\n",
         &["location.trusted_proxies", "/99"],
     );
+    refused("[limits]\nlanes = 300\n", &["limits.lanes", "\"300\"", "at most 256"]);
     refused("[limits]\nin_flight = 0\n", &["limits.in_flight", "\"0\"", "at least 1"]);
     refused("[[peer]]\nnode = \"nyc-1\"\n", &["peer", "nyc-1", "[mesh]"]);
     refused(

@@ -13,17 +13,19 @@ use tokio::sync::watch;
 
 use crate::edge::locate::Arrival;
 use crate::edge::{Gateway, enter};
+use crate::listen::lanes::Lanes;
 use crate::listen::{House, Listener, Params, serve};
 
-/// Serves clients until `stop` says so; then lets each connection end its requests.
+/// Serves clients on `lanes` until `stop` says so; then lets each connection end its requests.
 pub async fn serve_clients(
     gateway: Arc<Gateway>,
     listener: Listener,
     params: Params,
+    lanes: Arc<Lanes>,
     stop: watch::Receiver<bool>,
 ) {
     let house = Arc::clone(&gateway);
-    serve(listener, params, house, stop, move |connection| {
+    serve(listener, params, (house, lanes), stop, move |connection| {
         let arrival = Arc::new(Arrival::new(Arc::clone(connection)));
         let gateway = Arc::clone(&gateway);
         service_fn(move |request: Request<Incoming>| {
@@ -36,7 +38,7 @@ pub async fn serve_clients(
     .await;
 }
 
-/// Serves the operator until `stop` says so.
+/// Serves the operator, beside the actors and off the lanes of clients, until `stop` says so.
 pub async fn serve_operator(
     routes: axum::Router,
     tcp: TcpListener,
@@ -44,7 +46,8 @@ pub async fn serve_operator(
     stop: watch::Receiver<bool>,
 ) {
     let listener = Listener { name: "admin", tcp, speech: Arc::default() };
-    serve(listener, params, Always, stop, move |_connection| {
+    let lanes = Arc::new(Lanes::none());
+    serve(listener, params, (Always, lanes), stop, move |_connection| {
         TowerToHyperService::new(routes.clone())
     })
     .await;

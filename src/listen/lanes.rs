@@ -1,0 +1,182 @@
+//! Lanes: threads that serve clients, each with what belongs to its connections and no other.
+//!
+//! A connection stays on the lane it was given at first, with all that serves it. So nothing of
+//! a request waits for another thread, and many connections that are ready at once are taken
+//! through the same steps one after the other, while the code of a step is still near the core:
+//! shared between threads a small call took half as much again.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// The lanes of a node; they end when this is dropped, with all that runs on them.
+#[derive(Debug)]
+pub struct Lanes {
+    lanes: Vec<Lane>,
+    _open: watch::Sender<()>,
+}
+
+/// One thread, which alone runs what is given to it.
+#[derive(Debug)]
+struct Lane {
+    runtime: Handle,
+    /// Held once by each of its connections.
+    connections: Arc<()>,
+}
+
+impl Lanes {
+    /// Starts `number` lanes.
+    pub fn start(number: usize) -> io::Result<Self> {
+        let (open, watched) = watch::channel(());
+        let lanes = (0..number).map(|at| Lane::start(at, watched.clone()));
+        Ok(Self { lanes: lanes.collect::<io::Result<_>>()?, _open: open })
+    }
+
+    /// No lanes: connections are served where they are accepted.
+    pub fn none() -> Self {
+        Self { lanes: Vec::new(), _open: watch::Sender::default() }
+    }
+
+    /// Serves a connection on the lane that has the fewest, as one of `tasks`.
+    pub(crate) fn serve<F>(
+        &self,
+        tasks: &mut JoinSet<()>,
+        tcp: TcpStream,
+        serve: impl FnOnce(TcpStream) -> F + Send + 'static,
+    ) -> io::Result<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Some(lane) = self.lanes.iter().min_by_key(|it| it.connections()) else {
+            tasks.spawn(serve(tcp));
+            return Ok(());
+        };
+        // What is ready is heard of by the thread that registered the socket.
+        let tcp = tcp.into_std()?;
+        let held = Arc::clone(&lane.connections);
+        let served = async move {
+            let _held = held;
+            match TcpStream::from_std(tcp) {
+                Ok(tcp) => serve(tcp).await,
+                Err(error) => tracing::warn!(%error, "a connection was not registered"),
+            }
+        };
+        tasks.spawn_on(served, &lane.runtime);
+        Ok(())
+    }
+
+    /// Returns once every lane has answered: one that is stuck never does.
+    pub async fn answer(&self) {
+        let mut asked = JoinSet::new();
+        for lane in &self.lanes {
+            asked.spawn_on(async {}, &lane.runtime);
+        }
+        asked.join_all().await;
+    }
+
+    /// Returns how many connections each has.
+    pub fn connections(&self) -> impl Iterator<Item = usize> {
+        self.lanes.iter().map(Lane::connections)
+    }
+}
+
+impl Lane {
+    fn start(at: usize, mut open: watch::Receiver<()>) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .thread_name("lane-names")
+            .max_blocking_threads(NAMES_AT_ONCE)
+            .build()?;
+        let lane = Self { runtime: runtime.handle().clone(), connections: Arc::default() };
+        thread::Builder::new().name(format!("lane-{at}")).spawn(move || {
+            // It fails when the lanes were dropped, which is what is waited for.
+            drop(runtime.block_on(open.changed()));
+            // A name that is being looked up is not waited for.
+            runtime.shutdown_background();
+        })?;
+        Ok(lane)
+    }
+
+    fn connections(&self) -> usize {
+        Arc::strong_count(&self.connections) - 1
+    }
+}
+
+/// Names of orchestrators one lane has looked up at once, on threads that block; further
+/// ones wait for those.
+const NAMES_AT_ONCE: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Serves as many connections as `number` and returns the threads that did.
+    async fn served_by(lanes: &Lanes, number: usize) -> Vec<String> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (mut tasks, mut clients) = (JoinSet::new(), Vec::new());
+        let at = listener.local_addr().unwrap();
+        for _ in 0..number {
+            clients.push(TcpStream::connect(at).await.unwrap());
+            let (tcp, _peer) = listener.accept().await.unwrap();
+            let say_where = |mut tcp: TcpStream| async move {
+                let name = thread::current().name().unwrap_or("?").to_owned();
+                tcp.write_all(name.as_bytes()).await.unwrap();
+                tcp.read_to_end(&mut Vec::new()).await.unwrap();
+            };
+            lanes.serve(&mut tasks, tcp, say_where).unwrap();
+        }
+        let mut threads = Vec::new();
+        for client in &mut clients {
+            let mut said = [0; 6];
+            client.read_exact(&mut said).await.unwrap();
+            threads.push(String::from_utf8(said.to_vec()).unwrap());
+        }
+        drop(clients);
+        tasks.join_all().await;
+        threads
+    }
+
+    #[tokio::test]
+    async fn connections_are_dealt_to_the_lane_that_has_the_fewest() {
+        let lanes = Lanes::start(3).unwrap();
+        let mut threads = served_by(&lanes, 6).await;
+        threads.sort_unstable();
+        assert_eq!(threads, ["lane-0", "lane-0", "lane-1", "lane-1", "lane-2", "lane-2"]);
+        assert_eq!(lanes.connections().collect::<Vec<_>>(), [0, 0, 0]);
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_is_stuck_does_not_answer() {
+        let lanes = Lanes::start(2).unwrap();
+        lanes.answer().await;
+        let (go_on, stuck) = std::sync::mpsc::channel::<()>();
+        lanes.lanes[1].runtime.spawn(async move { stuck.recv() });
+        let answer = tokio::time::timeout(Duration::from_millis(100), lanes.answer());
+        assert!(answer.await.is_err());
+        drop(go_on);
+        lanes.answer().await;
+    }
+
+    #[tokio::test]
+    async fn what_runs_on_lanes_ends_with_them() {
+        let lanes = Lanes::start(1).unwrap();
+        let (held, mut ended) = tokio::sync::mpsc::channel::<()>(1);
+        lanes.lanes[0].runtime.spawn(async move {
+            held.send(()).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        assert_eq!(ended.recv().await, Some(()));
+        drop(lanes);
+        assert_eq!(ended.recv().await, None);
+    }
+}
