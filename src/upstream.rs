@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -95,6 +96,9 @@ struct Place {
     idle_all_max: u32,
     idle_all: Arc<AtomicU32>,
 }
+
+/// What the HTTP layer says of a request that brought no answer.
+pub type Unanswered = TrySendError<Request<Body>>;
 
 /// Why a request brought no answer.
 #[derive(Debug, thiserror::Error)]
@@ -267,33 +271,38 @@ impl Origin {
 }
 
 impl Lease {
-    /// Sends a request and waits for the head of its answer, where `head_timeout` is given no
-    /// longer than that.
+    /// Sends a request; what is returned waits for the head of its answer, and
+    /// [`Lease::why`] says why none came.
     ///
-    /// The lease comes back with the answer; [`Lease::put_back`] keeps its connection once
-    /// the body was read to its end.
-    pub async fn send(
-        mut self,
+    /// Nothing of the request is kept meanwhile: it is on its way when this returns.
+    /// [`Lease::put_back`] keeps the connection once the answer's body was read to its end.
+    pub fn send(
+        &mut self,
         request: Request<Body>,
-        head_timeout: impl Into<Option<Duration>>,
-    ) -> Result<(Response<Incoming>, Self), SendError> {
-        let sent = self.sender.try_send_request(request);
-        let sent = match head_timeout.into() {
-            None => sent.await,
-            Some(within) => {
-                let sent = tokio::time::timeout(within, sent).await;
-                sent.map_err(|_elapsed| SendError::Silent(within))?
+    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered>> + use<> {
+        self.sender.try_send_request(request)
+    }
+
+    /// The same, waiting no longer than `within` for the head of the answer.
+    pub async fn send_within(
+        &mut self,
+        request: Request<Body>,
+        within: Duration,
+    ) -> Result<Response<Incoming>, SendError> {
+        match tokio::time::timeout(within, self.send(request)).await {
+            Ok(sent) => sent.map_err(|failed| self.why(failed)),
+            Err(_elapsed) => Err(SendError::Silent(within)),
+        }
+    }
+
+    /// Tells why a request that was sent over this brought no answer.
+    pub fn why(&self, mut failed: Unanswered) -> SendError {
+        match failed.take_message() {
+            Some(request) if self.warm => SendError::Unsent(Box::new(request)),
+            whole => {
+                let (sent, error) = (whole.is_none(), failed.into_error());
+                SendError::Broken(Break { error, sent })
             }
-        };
-        match sent {
-            Ok(response) => Ok((response, self)),
-            Err(mut failed) => match failed.take_message() {
-                Some(request) if self.warm => Err(SendError::Unsent(Box::new(request))),
-                whole => {
-                    let (sent, error) = (whole.is_none(), failed.into_error());
-                    Err(SendError::Broken(Break { error, sent }))
-                }
-            },
         }
     }
 

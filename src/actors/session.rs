@@ -139,8 +139,8 @@ impl State {
         let (entry, shared) = (&self.args.entry, &self.args.shared);
         let view = shared.view.load_full();
         let (_slot, row) = view.orchestrator(entry.orchestrator)?;
-        let lease = shared.upstream.lease(row.id, &row.uri, &row.gauge).await.ok()?;
-        let (answer, lease) = lease.send(request, STOP_TIMEOUT).await.ok()?;
+        let mut lease = shared.upstream.lease(row.id, &row.uri, &row.gauge).await.ok()?;
+        let answer = lease.send_within(request, STOP_TIMEOUT).await.ok()?;
         Limited::new(answer.into_body(), 64 * 1024).collect().await.ok()?;
         lease.put_back(clock::now());
         Some(())

@@ -30,8 +30,9 @@ pub async fn serve_clients(
         let gateway = Arc::clone(&gateway);
         service_fn(move |request: Request<Incoming>| {
             let (gateway, arrival) = (Arc::clone(&gateway), Arc::clone(&arrival));
-            // Boxed, or every idle connection keeps room for a request under way.
-            let answer = Box::pin(enter::answer(gateway, arrival, request));
+            // Boxed, or every idle connection keeps room for a request under way; and the
+            // request by itself, since it is handed on from step to step.
+            let answer = Box::pin(enter::answer(gateway, arrival, Box::new(request)));
             async move { Ok::<_, Infallible>(answer.await) }
         })
     })

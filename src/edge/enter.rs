@@ -34,7 +34,7 @@ use crate::upstream::Body;
 pub async fn answer(
     gateway: Arc<Gateway>,
     arrival: Arc<Arrival>,
-    request: Request<Incoming>,
+    request: Box<Request<Incoming>>,
 ) -> Response<Body> {
     let started = clock::now();
     let method = request.method().clone();
@@ -114,7 +114,7 @@ fn screen(connection: &Connection, request: &Request<Incoming>) -> Result<(), Se
 async fn dispatch(
     gateway: &Arc<Gateway>,
     arrival: &Arrival,
-    request: Request<Incoming>,
+    request: Box<Request<Incoming>>,
     fields: Fields,
     started: Instant,
 ) -> (&'static str, Result<Response<Body>, ServeError>) {
@@ -144,7 +144,7 @@ async fn enter(
     gateway: &Arc<Gateway>,
     arrival: &Arrival,
     visit: Visit,
-    request: Request<Incoming>,
+    request: Box<Request<Incoming>>,
 ) -> Result<Response<Body>, ServeError> {
     match visit.door {
         "discover" => discover::answer(gateway, &visit, &request),
@@ -157,15 +157,15 @@ async fn enter(
             {
                 return Ok(elsewhere);
             }
-            match apps::job(gateway, visit, request).await {
+            match apps::job(gateway, visit, *request).await {
                 Ok(job) => serve(gateway, job).await,
                 Err(error) => Err(error),
             }
         }
-        "steered" => Box::pin(steer::arrived(gateway, visit, request)).await,
+        "steered" => Box::pin(steer::arrived(gateway, visit, *request)).await,
         "probe" => observe::probe(&request),
-        "observe" => Box::pin(observe::answer(gateway, arrival, visit, request)).await,
-        "grpc" => Box::pin(grpc::answer(request)).await,
+        "observe" => Box::pin(observe::answer(gateway, arrival, visit, *request)).await,
+        "grpc" => Box::pin(grpc::answer(*request)).await,
         _ => Err(ServeError::NoDoor),
     }
 }

@@ -164,9 +164,9 @@ async fn pass(
     let mut request = request.map(Body::stream);
     for _ in 0..2 {
         let leased = gateway.shared.upstream.lease(row.id, &row.uri, &row.gauge).await;
-        let Ok(lease) = leased else { return refusal(UNREACHED) };
-        match lease.send(request, within).await {
-            Ok((response, lease)) => return answer(gateway, response, lease, client),
+        let Ok(mut lease) = leased else { return refusal(UNREACHED) };
+        match lease.send_within(request, within).await {
+            Ok(response) => return answer(gateway, response, lease, client),
             Err(SendError::Unsent(whole)) => request = *whole,
             Err(SendError::Broken(broken)) if !broken.sent => return refusal(UNREACHED),
             Err(SendError::Broken(_) | SendError::Silent(_)) => return refusal(BROKEN),

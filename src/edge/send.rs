@@ -35,16 +35,15 @@ impl Gateway {
         attempt.await_answer(&upload);
         let mut request = request(route, job, body)?;
         let patience = job.patience(began);
-        let (response, lease) = loop {
+        let response = loop {
             // Patience is counted here, where it is known whose turn it is.
-            let sent = upload.outlast(lease.send(request, None), patience).await;
-            match sent.map_err(|waited| in_vain(&waited))? {
-                Ok((response, lease)) => {
-                    match job.via.and_then(|_peer| forward::refused(&response)) {
-                        Some(refusal) => return Err(refusal),
-                        None => break (response, lease),
-                    }
-                }
+            let sent = upload.outlast(std::pin::pin!(lease.send(request)), patience).await;
+            let sent = sent.map_err(|waited| in_vain(&waited))?;
+            match sent.map_err(|failed| lease.why(failed)) {
+                Ok(response) => match job.via.and_then(|_peer| forward::refused(&response)) {
+                    Some(refusal) => return Err(refusal),
+                    None => break response,
+                },
                 // An idle connection died as it was taken; the request is whole.
                 Err(SendError::Unsent(whole)) => {
                     request = *whole;

@@ -1,5 +1,6 @@
 //! How far a client's body has come, and for whom one waits meanwhile.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -66,10 +67,9 @@ impl Upload {
     /// body that stands still is the client's own doing.
     pub(crate) async fn outlast<T>(
         &self,
-        sending: impl Future<Output = T>,
+        mut sending: Pin<&mut impl Future<Output = T>>,
         patience: Duration,
     ) -> Result<T, Waited> {
-        let mut sending = std::pin::pin!(sending);
         loop {
             let now = clock::now();
             let (wait, stalled) = match self.end() {

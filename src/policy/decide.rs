@@ -18,13 +18,12 @@ pub struct Pick {
 /// is better by more than a tenth and by more than 5 ms, after the cost of switching.
 /// Among near-equals two are drawn by free slots and the cheaper one is taken.
 pub fn decide(candidates: &[Inputs], running: Option<usize>, draw: u64) -> Option<Pick> {
-    let loads: Vec<u64> = candidates.iter().map(Inputs::load_milli).collect();
-    let costs = costs(candidates, &loads);
-    let (best, least_cost) = two_least(costs.iter().copied()).0?;
+    let weighed = weigh(candidates);
+    let (best, least_cost) = two_least(weighed.iter().map(|it| it.cost)).0?;
     let band = near_equal(least_cost, &candidates[best]);
-    let chosen = match running.filter(|at| keeps(costs[*at], least_cost)) {
+    let chosen = match running.filter(|at| keeps(weighed[*at].cost, least_cost)) {
         Some(running) => running,
-        None => draw_near_equal(candidates, &loads, &costs, best, band, draw),
+        None => draw_near_equal(candidates, &weighed, best, band, draw),
     };
     Some(Pick { chosen, band })
 }
@@ -38,19 +37,32 @@ pub fn terms_of(candidates: &[Inputs]) -> Vec<Terms> {
 
 /// Returns the least cost of any of `candidates`; `None` only when there are none.
 pub(crate) fn least(candidates: &[Inputs]) -> Option<Micros> {
-    let loads: Vec<u64> = candidates.iter().map(Inputs::load_milli).collect();
-    costs(candidates, &loads).into_iter().min()
+    weigh(candidates).iter().map(|it| it.cost).min()
 }
 
-/// Returns the total of each candidate's [`terms_of`], without the parts in between.
-fn costs(candidates: &[Inputs], loads: &[u64]) -> Vec<Micros> {
-    let under = candidates.iter().zip(loads);
-    let mut costs: Vec<Micros> = under.map(|(it, load)| it.expected_under(*load)).collect();
-    let Some(alternatives) = Alternatives::among(costs.iter().copied()) else { return costs };
-    for (at, (cost, it)) in costs.iter_mut().zip(candidates).enumerate() {
-        *cost = it.cost(*cost, alternatives.of(at));
+/// What a choice needs of one candidate.
+#[derive(Clone, Copy, Debug)]
+struct Weighed {
+    /// What is in flight there, in thousandths.
+    load_milli: u64,
+    /// The total of its [`terms_of`].
+    cost: Micros,
+}
+
+/// Returns what the choice needs of each candidate, without the terms in between.
+fn weigh(candidates: &[Inputs]) -> Vec<Weighed> {
+    let expected = |it: &Inputs| {
+        let load_milli = it.load_milli();
+        Weighed { load_milli, cost: it.expected_under(load_milli) }
+    };
+    let mut weighed: Vec<Weighed> = candidates.iter().map(expected).collect();
+    let Some(alternatives) = Alternatives::among(weighed.iter().map(|it| it.cost)) else {
+        return weighed;
+    };
+    for (at, (of, it)) in weighed.iter_mut().zip(candidates).enumerate() {
+        of.cost = it.cost(of.cost, alternatives.of(at));
     }
-    costs
+    weighed
 }
 
 /// Whom a failure turns to: the best other candidate; one without another, to itself.
@@ -96,34 +108,42 @@ pub(crate) fn near_equal(cost: Micros, best: &Inputs) -> Micros {
 /// is nothing to spread and no reason to go farther: the best is taken.
 fn draw_near_equal(
     candidates: &[Inputs],
-    loads: &[u64],
-    costs: &[Micros],
+    weighed: &[Weighed],
     best: usize,
     band: Micros,
     draw: u64,
 ) -> usize {
-    let idle = loads[best] == 0;
+    let idle = weighed[best].load_milli == 0;
+    let limit = Micros(weighed[best].cost.0.saturating_add(band.0));
     let weight = |at: usize| {
+        let Weighed { load_milli, cost } = weighed[at];
         let guessed = idle && candidates[at].evidence >= Evidence::RegionPair;
-        let near = costs[at].0 - costs[best].0 <= band.0 && (at == best || !guessed);
-        let free_milli = u64::from(candidates[at].capacity_milli).saturating_sub(loads[at]);
+        let near = cost <= limit && (at == best || !guessed);
+        let free_milli = u64::from(candidates[at].capacity_milli).saturating_sub(load_milli);
         if near { free_milli + FREE_FLOOR_MILLI } else { 0 }
     };
-    let weights: Vec<u64> = (0..candidates.len()).map(weight).collect();
-    let total = weights.iter().copied().fold(0, u64::saturating_add);
+    let all = 0..weighed.len();
+    let total = all.clone().map(weight).fold(0, u64::saturating_add);
     let drawn = |word: u64| {
         // `word` is 32 bits, so the product fits and the target is below the total.
         let mut target = ((u128::from(word) * u128::from(total)) >> 32) as u64;
-        weights.iter().position(|weight| {
-            let here = target < *weight;
-            target = target.saturating_sub(*weight);
+        all.clone().find(|at| {
+            let weight = weight(*at);
+            let here = target < weight;
+            target = target.saturating_sub(weight);
             here
         })
     };
     let (one, two) = (drawn(draw >> 32), drawn(draw & 0xffff_ffff));
-    let cheaper = |a: usize, b: usize| if (costs[b], b) < (costs[a], a) { b } else { a };
+    let cost = |at: usize| (weighed[at].cost, at);
     match (one, two) {
-        (Some(one), Some(two)) => cheaper(one, two),
+        (Some(one), Some(two)) => {
+            if cost(two) < cost(one) {
+                two
+            } else {
+                one
+            }
+        }
         (one, two) => one.or(two).unwrap_or(best),
     }
 }
@@ -195,9 +215,9 @@ mod tests {
             })
             .collect();
         for some in [&candidates[..], &candidates[..1]] {
-            let loads: Vec<u64> = some.iter().map(Inputs::load_milli).collect();
             let sums: Vec<Micros> = terms_of(some).iter().map(Terms::total).collect();
-            assert_eq!(costs(some, &loads), sums);
+            let costs: Vec<Micros> = weigh(some).iter().map(|it| it.cost).collect();
+            assert_eq!(costs, sums);
         }
     }
 

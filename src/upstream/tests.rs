@@ -28,16 +28,17 @@ fn request() -> Request<Body> {
 async fn sweeping_closes_old_connections_and_counts_them_out() {
     let (upstream, listener, uri) = upstream().await;
     let gauge = Arc::new(Gauge::default());
-    let lease = upstream.lease(ID, &uri, &gauge).await.unwrap();
+    let mut lease = upstream.lease(ID, &uri, &gauge).await.unwrap();
     let answer = async {
         let (mut tcp, _peer) = listener.accept().await.unwrap();
         assert!(tcp.read(&mut [0; 1024]).await.unwrap() > 0);
         tcp.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
         tcp
     };
-    let (sent, _tcp) = tokio::join!(lease.send(request(), PATIENCE), answer);
+    let (sent, _tcp) = tokio::join!(lease.send_within(request(), PATIENCE), answer);
     let now = clock::now();
-    sent.unwrap().1.put_back(now);
+    drop(sent.unwrap());
+    lease.put_back(now);
     assert_eq!(gauge.warm(), 1);
     upstream.sweep(now);
     assert_eq!(gauge.warm(), 1);
@@ -50,11 +51,11 @@ async fn sweeping_closes_old_connections_and_counts_them_out() {
 async fn a_fresh_connection_that_closes_at_once_is_no_reason_to_try_again() {
     let (upstream, listener, uri) = upstream().await;
     let gauge = Arc::new(Gauge::default());
-    let lease = upstream.lease(ID, &uri, &gauge).await.unwrap();
+    let mut lease = upstream.lease(ID, &uri, &gauge).await.unwrap();
     drop(listener.accept().await.unwrap());
     while !lease.sender.is_closed() {
         tokio::task::yield_now().await;
     }
-    let sent = lease.send(request(), PATIENCE).await;
+    let sent = lease.send_within(request(), PATIENCE).await;
     assert!(matches!(sent, Err(SendError::Broken(Break { sent: false, .. }))), "{sent:?}");
 }

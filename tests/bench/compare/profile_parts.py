@@ -12,7 +12,8 @@ import sys
 # The first pattern that fits names the part.
 PARTS = [
     ("background, by the clock", r"View::next|view::(index|column|row|View)|portolan::actors|ractor"
-                                 r"|portolan::(orchestrator|directory)|upstream::check|prometheus"),
+                                 r"|portolan::(orchestrator|directory)|upstream::check|prometheus"
+                                 r"|portolan::net::rtt|netlink"),
     ("journal", r"portolan::journal|UsageRecord|edge::relay::usage"),
     ("access log", r"tracing|portolan::telemetry|edge::relay::log"),
     (None, r"portolan::text"),
