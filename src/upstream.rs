@@ -255,9 +255,9 @@ impl Upstream {
 /// Tells whether an idle connection takes a request; one whose last request is still being
 /// sent may never.
 async fn is_ready(sender: &mut SendRequest<Body>) -> bool {
-    // Nearly always it is, and no timer need be set.
+    // Nearly always it is, and neither a timer nor room for one is needed.
     sender.is_ready()
-        || matches!(tokio::time::timeout(READY_WITHIN, sender.ready()).await, Ok(Ok(())))
+        || matches!(Box::pin(tokio::time::timeout(READY_WITHIN, sender.ready())).await, Ok(Ok(())))
 }
 
 impl Origin {

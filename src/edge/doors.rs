@@ -1,6 +1,5 @@
 //! What is behind the listeners: the gateway for clients, the routes for the operator.
 
-use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -30,10 +29,8 @@ pub async fn serve_clients(
         let gateway = Arc::clone(&gateway);
         service_fn(move |request: Request<Incoming>| {
             let (gateway, arrival) = (Arc::clone(&gateway), Arc::clone(&arrival));
-            // Boxed, or every idle connection keeps room for a request under way; and the
-            // request by itself, since it is handed on from step to step.
-            let answer = Box::pin(enter::answer(gateway, arrival, Box::new(request)));
-            async move { Ok::<_, Infallible>(answer.await) }
+            // The request is boxed, since it is handed on from step to step.
+            enter::answer(gateway, arrival, Box::new(request))
         })
     })
     .await;

@@ -1,5 +1,6 @@
 //! Which door a request takes, and what is counted of its answer.
 
+use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -35,7 +36,7 @@ pub async fn answer(
     gateway: Arc<Gateway>,
     arrival: Arc<Arrival>,
     request: Box<Request<Incoming>>,
-) -> Response<Body> {
+) -> Result<Response<Body>, Infallible> {
     let started = clock::now();
     let method = request.method().clone();
     let fields = Fields::of(request.headers());
@@ -60,7 +61,7 @@ pub async fn answer(
     }
     let took = clock::now().saturating_duration_since(started).as_secs_f64();
     count(door, code(status), took);
-    response
+    Ok(response)
 }
 
 /// Counts an answer. The one kind most are of has its counters looked up once.

@@ -336,7 +336,8 @@ async fn read_whole(mut stream: Incoming, length: usize) -> Result<Bytes, ServeE
         return Ok(first);
     }
     let rest = Limited::new(stream, length.saturating_sub(first.len())).collect();
-    let rest = tokio::time::timeout(BODY_TIMEOUT, rest).await;
+    // Boxed, or every request would have room for it.
+    let rest = Box::pin(tokio::time::timeout(BODY_TIMEOUT, rest)).await;
     let rest = rest.map_err(|_elapsed| ServeError::Body("too slow".to_owned()))?;
     let rest = rest.map_err(|broken| ServeError::Body(broken.to_string()))?.to_bytes();
     Ok([first, rest].concat().into())

@@ -71,8 +71,8 @@ pub(crate) async fn relay(
 }
 
 /// Streams an answer through, watched.
-fn stream(exchange: Exchange, mut note: Note) -> Response<Body> {
-    let Exchange { head: mut parts, body, lease, .. } = exchange;
+fn stream(exchange: Box<Exchange>, mut note: Note) -> Response<Body> {
+    let Exchange { head: mut parts, body, lease, .. } = *exchange;
     clean(&mut parts.headers);
     match body {
         AnswerBody::Stream(body) => {
@@ -91,7 +91,7 @@ async fn reserved(
     gateway: &Gateway,
     job: &Job,
     route: &Route,
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     mut note: Note,
 ) -> Result<Response<Body>, ServeError> {
     let (parts, body) = whole(exchange, &mut note).await?;
@@ -130,7 +130,7 @@ async fn challenge(
     gateway: &Gateway,
     job: &Job,
     route: &Route,
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     mut note: Note,
 ) -> Result<Response<Body>, ServeError> {
     let (parts, body) = whole(exchange, &mut note).await?;
@@ -148,12 +148,12 @@ async fn challenge(
 fn switch(
     gateway: &Gateway,
     job: &mut Job,
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     mut note: Note,
 ) -> Result<Response<Body>, ServeError> {
     let refused = || ServeError::BadRequest("this request did not ask for an upgrade".to_owned());
     let client = job.upgrade.take().ok_or_else(refused)?;
-    let Exchange { head, lease, .. } = exchange;
+    let Exchange { head, lease, .. } = *exchange;
     let mut passed = Response::new(Body::Empty);
     *passed.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *passed.headers_mut() = head.headers.clone();
@@ -178,14 +178,14 @@ fn switch(
 
 /// Reads a short answer whole; its connection is then free.
 async fn whole(
-    mut exchange: Exchange,
+    mut exchange: Box<Exchange>,
     note: &mut Note,
 ) -> Result<(http::response::Parts, Bytes), ServeError> {
     if let Err(said) = exchange.read_whole().await {
         note.end(End::Cut);
         return Err(ServeError::Failed(said));
     }
-    let Exchange { head: mut parts, body, lease, .. } = exchange;
+    let Exchange { head: mut parts, body, lease, .. } = *exchange;
     let AnswerBody::Whole(body) = body else {
         note.end(End::Cut);
         return Err(ServeError::Failed("its answer was not read".to_owned()));

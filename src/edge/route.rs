@@ -33,8 +33,8 @@ pub struct Route {
 /// An orchestrator's answer whose head is here, and the attempt it ends.
 #[derive(Debug)]
 pub struct Opened {
-    /// The exchange.
-    pub exchange: Exchange,
+    /// The exchange; boxed, since it is handed on from step to step.
+    pub exchange: Box<Exchange>,
     /// The attempt, counted in until it is counted out.
     pub attempt: Attempt,
 }

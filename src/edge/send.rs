@@ -24,7 +24,7 @@ impl Gateway {
         route: &Route,
         job: &mut Job,
         attempt: &mut Attempt,
-    ) -> Result<Exchange, Refusal> {
+    ) -> Result<Box<Exchange>, Refusal> {
         let (row, started) = (&route.row, clock::now());
         let mut lease = self.lease_for(row, job).await?;
         let connecting = clock::now().saturating_duration_since(started);
@@ -69,7 +69,7 @@ impl Gateway {
         let waiting = upload.since_end(began);
         let (head, body) = response.into_parts();
         let body = AnswerBody::Stream(body);
-        Ok(Exchange { head, body, lease, connecting, waiting, upload })
+        Ok(Box::new(Exchange { head, body, lease, connecting, waiting, upload }))
     }
 
     /// Opens the shortest way: through a peer where that is shorter and there is one.
