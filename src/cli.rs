@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::address;
 use crate::app;
+use crate::app::ground;
 use crate::app::handover::{Inherited, Program};
 use crate::app::stop;
 use crate::clock;
@@ -57,7 +58,8 @@ enum Command {
     },
     /// Have a node hand over to a new process of its program, without a refused connection.
     Handover(Admin),
-    /// Validate a node's TOML file and print what it resolves to; binds nothing.
+    /// Read a node's TOML file and every file it names, and print what would run, or why it
+    /// would not; binds nothing and changes nothing.
     Check {
         /// The node's TOML file.
         #[arg(long)]
@@ -264,7 +266,10 @@ async fn run_node(path: &Path, with_parent: bool, take_over: bool) -> Result<()>
 
 fn check(path: &Path) -> Result<()> {
     let config = Config::load(path)?;
-    show::config(&config)
+    let mut doubts = ground::survey(&config);
+    doubts.extend(ground::database(config.geoip.clone()).1);
+    ground::refuse(&doubts)?;
+    show::config(&config, &doubts)
 }
 
 fn locate(ip: &str, config: Option<&Path>) -> Result<()> {

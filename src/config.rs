@@ -10,6 +10,7 @@ mod resolve;
 mod source;
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -143,6 +144,8 @@ pub struct Policies {
 /// One listener for clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listening {
+    /// The key of its address, such as `listener[0].address`.
+    pub key: String,
     /// Where.
     pub address: SocketAddr,
     /// Its certificate; plain HTTP without one.
@@ -227,6 +230,18 @@ pub struct Complaint {
     pub problem: String,
     /// What to write instead.
     pub remedy: String,
+}
+
+impl Complaint {
+    /// Makes one about `key`, where `value` stands.
+    pub fn new(key: &str, value: &str, problem: impl Display, remedy: &str) -> Self {
+        Self {
+            key: key.to_owned(),
+            value: format!("{value:?}"),
+            problem: problem.to_string(),
+            remedy: remedy.to_owned(),
+        }
+    }
 }
 
 impl Config {

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use serde_json::Value;
 
+use crate::app::ground::Doubt;
 use crate::config::Config;
 use crate::geo::expected_rtt;
 use crate::geoip::Answer;
@@ -35,7 +36,8 @@ fn print(said: &str) -> Result<()> {
     }
 }
 
-pub(super) fn config(config: &Config) -> Result<()> {
+/// Prints what a configuration resolves to, and what is to be doubted in it.
+pub(super) fn config(config: &Config, doubts: &[Doubt]) -> Result<()> {
     let mut out = String::new();
     writeln!(out, "node           {} in {}", config.node, config.region)?;
     for listener in &config.listeners {
@@ -80,8 +82,7 @@ pub(super) fn config(config: &Config) -> Result<()> {
     for file in &config.geoip {
         writeln!(out, "geoip file     {}", file.display())?;
     }
-    let key =
-        if config.ticket_key.is_some() { "from file" } else { "random: URLs end with the process" };
+    let key = if config.ticket_key.is_some() { "from file" } else { "random" };
     writeln!(out, "ticket key     {key}")?;
     let journal = config.journal.as_ref().map(|it| it.display().to_string());
     writeln!(out, "journal        {}", journal.as_deref().unwrap_or("none"))?;
@@ -97,7 +98,13 @@ pub(super) fn config(config: &Config) -> Result<()> {
     )?;
     writeln!(out, "checks         {} a second", config.directory.checks_per_second)?;
     writeln!(out, "IP Geolocation by DB-IP (https://db-ip.com)")?;
-    writeln!(out, "ok")?;
+    for it in doubts {
+        writeln!(out, "warning        {it}")?;
+    }
+    match doubts.len() {
+        0 => writeln!(out, "ok")?,
+        n => writeln!(out, "ok, but for the warnings ({n})")?,
+    }
     print(&out)
 }
 
@@ -208,6 +215,9 @@ pub(super) fn reloaded(told: &Value, dry_run: bool, json: bool) -> Result<()> {
                 writeln!(out, "{sign} {} = {value}", text(&change["key"]))?;
             }
         }
+    }
+    for it in told["warnings"].as_array().into_iter().flatten() {
+        writeln!(out, "warning: {}", text(it))?;
     }
     let done = if dry_run { "would be read; in use is" } else { "is in use, as" };
     writeln!(out, "{} {done} version {}", text(&told["hash"]), told["version"])?;

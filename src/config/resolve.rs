@@ -43,7 +43,7 @@ struct Reader {
 pub(super) fn resolve(file: File, beside: &Path, source: Source) -> Result<Config, Vec<Complaint>> {
     let regions = RegionMap::embedded().map_err(|error| {
         let said = error.to_string();
-        vec![complaint("regions", "embedded", &said, "report this: the program is damaged")]
+        vec![Complaint::new("regions", "embedded", said, "report this: the program is damaged")]
     })?;
     let mut reader = Reader { complaints: Vec::new(), regions };
     let config = reader.config(file, beside, source);
@@ -126,6 +126,7 @@ impl Reader {
     fn listeners(&mut self, file: &File, beside: &Path) -> Vec<Listening> {
         let implied = if file.listeners.is_empty() { defaults::PUBLIC.parse().ok() } else { None };
         let plain = file.listen.public.or(implied).map(|address| Listening {
+            key: "listen.public".to_owned(),
             address,
             tls: None,
             proxied: false,
@@ -159,12 +160,13 @@ impl Reader {
                 let address = it.address.to_string();
                 self.complain(&key("cert"), &address, error, "give PEM files that belong together");
             }
-            if it.address.port() != 0 && all.iter().any(|other| other.address == it.address) {
-                let address = it.address.to_string();
-                self.complain(&key("address"), &address, "listened on twice", "use another port");
-            }
-            let names = it.names.clone();
-            all.push(Listening { address: it.address, tls, proxied: it.proxy_protocol, names });
+            all.push(Listening {
+                key: key("address"),
+                address: it.address,
+                tls,
+                proxied: it.proxy_protocol,
+                names: it.names.clone(),
+            });
         }
         all
     }
@@ -429,16 +431,7 @@ impl Reader {
     }
 
     fn complain(&mut self, key: &str, value: &str, problem: impl Display, remedy: &str) {
-        self.complaints.push(complaint(key, value, &problem.to_string(), remedy));
-    }
-}
-
-fn complaint(key: &str, value: &str, problem: &str, remedy: &str) -> Complaint {
-    Complaint {
-        key: key.to_owned(),
-        value: format!("{value:?}"),
-        problem: problem.to_owned(),
-        remedy: remedy.to_owned(),
+        self.complaints.push(Complaint::new(key, value, problem, remedy));
     }
 }
 
