@@ -74,20 +74,19 @@ pub struct App {
 }
 
 /// Builds a node and starts it, in this order: what it knows, what it listens on, the actors,
-/// the listeners. Nothing is bound before everything that can be wrong was read.
+/// the listeners. Nothing is bound before everything that can be wrong was read; the journal is
+/// opened after that, so that the second of two nodes with one file is told of its port.
 pub async fn start(config: Config) -> Result<App> {
     start_after(config, None).await
 }
 
 /// As [`start`], in the place of another process, which goes on if this one fails.
 pub async fn start_after(config: Config, before: Option<Inherited>) -> Result<App> {
-    ground::settle(&ground::survey(&config))?;
+    let geo = look(&config).await?;
     let (mut takeover, handles) = Takeover::new(before)?;
     let mut sockets = Sockets::new(handles);
-    let (key, drawn) = ticket_key(&config, takeover.key())?;
     let naming = config.mesh.as_ref().map(Naming::read).transpose()?;
-    let geo = open_geo(&config).await?;
-    // Of two nodes with one file the second is told of the port, not of the journal's lock.
+    let (key, drawn) = ticket_key(&config, takeover.key())?;
     let bound = Bound::bind(&config, &mut sockets)?;
     let journal = open_journal(&config, &mut sockets)?;
 
@@ -328,11 +327,14 @@ fn keeper(
     Ok(Some(Arc::new(Keeper::new(mesh.clone(), endpoint, naming))))
 }
 
-async fn open_geo(config: &Config) -> Result<GeoStore> {
-    let files = config.geoip.clone();
+/// Fails where the configuration takes for granted what is not so; opens the address database.
+async fn look(config: &Config) -> Result<GeoStore> {
+    let (mut doubts, files) = (ground::survey(config), config.geoip.clone());
+    ground::refuse(&doubts)?;
     let opened = tokio::task::spawn_blocking(move || ground::database(files));
     let (geo, doubt) = opened.await?;
-    ground::settle(doubt.as_slice())?;
+    doubts.extend(doubt);
+    ground::log(&doubts);
     Ok(geo)
 }
 

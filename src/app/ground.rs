@@ -95,13 +95,11 @@ pub fn refuse(doubts: &[Doubt]) -> Result<()> {
     Ok(())
 }
 
-/// As [`refuse`], and logs the other doubts.
-pub(super) fn settle(doubts: &[Doubt]) -> Result<()> {
-    refuse(doubts)?;
+/// Logs what a start goes on with.
+pub(super) fn log(doubts: &[Doubt]) {
     for it in doubts {
-        tracing::warn!("{}", it.said);
+        tracing::warn!("{it}");
     }
-    Ok(())
 }
 
 /// Reads the key of rewritten URLs from its file.
