@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::{Parser, Subcommand};
 use http::{Method, Request};
 use serde_json::Value;
@@ -72,7 +72,8 @@ enum Command {
     /// Tell where an address is thought to be.
     Locate {
         /// An IPv4 or IPv6 address.
-        ip: String,
+        #[arg(value_parser = ip)]
+        ip: IpAddr,
         /// Use the databases of this node's TOML file instead of the embedded one.
         #[arg(long)]
         config: Option<PathBuf>,
@@ -87,8 +88,8 @@ enum Command {
         #[arg(long, conflicts_with_all = ["ip", "capability"])]
         decision: Option<String>,
         /// The caller's address.
-        #[arg(long, requires = "capability")]
-        ip: Option<String>,
+        #[arg(long, requires = "capability", value_parser = ip)]
+        ip: Option<IpAddr>,
         /// What it asks for, such as demo/echo.
         #[arg(long)]
         capability: Option<String>,
@@ -165,7 +166,7 @@ pub fn run(cli: Cli) -> Result<bool> {
         return check(config).map(|()| true);
     }
     if let Command::Locate { ip, config } = &cli.command {
-        return locate(ip, config.as_deref()).map(|()| true);
+        return locate(*ip, config.as_deref()).map(|()| true);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if let Command::Doctor(args) = cli.command {
@@ -233,7 +234,7 @@ async fn run_async(command: Command) -> Result<()> {
             show::sessions(&found, node.json)
         }
         Command::Orchestrator { args, with_parent } => {
-            telemetry::logs(LogFormat::Text);
+            telemetry::logs(LogFormat::Text)?;
             let params: devorch::Params = (*args).try_into()?;
             let bound = devorch::bind(params).await?;
             show::line(&format!("orchestrator {} listening on {}", bound.service(), bound.addr()))?;
@@ -250,7 +251,7 @@ async fn run_node(path: &Path, with_parent: bool, take_over: bool) -> Result<()>
     let before = take_over.then(Inherited::receive).transpose()?;
     // Everything wrong with the file is said before anything is bound.
     let config = Config::load(path)?;
-    telemetry::logs(config.log);
+    telemetry::logs(config.log)?;
     telemetry::metrics();
     let mut app = app::start_after(config, before).await?;
     app.reload_on_hangup();
@@ -266,16 +267,14 @@ async fn run_node(path: &Path, with_parent: bool, take_over: bool) -> Result<()>
 
 fn check(path: &Path) -> Result<()> {
     let config = Config::load(path)?;
+    telemetry::filter()?;
     let mut doubts = ground::survey(&config);
     doubts.extend(ground::database(config.geoip.clone()).1);
     ground::refuse(&doubts)?;
     show::config(&config, &doubts)
 }
 
-fn locate(ip: &str, config: Option<&Path>) -> Result<()> {
-    let ip: IpAddr = address::parse(ip).with_context(|| {
-        format!("{ip:?} is not an address; write IPv4 or IPv6, such as 8.8.8.8")
-    })?;
+fn locate(ip: IpAddr, config: Option<&Path>) -> Result<()> {
     let files = config.map(Config::load).transpose()?.map_or_else(Vec::new, |it| it.geoip);
     let (geo, trouble) = GeoStore::open(files, clock::wall());
     if let Some(error) = trouble {
@@ -284,6 +283,11 @@ fn locate(ip: &str, config: Option<&Path>) -> Result<()> {
     let answer = geo.lookup(ip);
     let regions = RegionMap::embedded()?;
     show::place(ip, &answer, &regions)
+}
+
+fn ip(text: &str) -> Result<IpAddr, String> {
+    let said = "it is no address; write IPv4 or IPv6, such as 8.8.8.8";
+    address::parse(text).ok_or_else(|| said.to_owned())
 }
 
 async fn ask(node: &Admin, method: Method, path: &str) -> Result<Value> {
@@ -304,13 +308,18 @@ async fn send(node: &Admin, path: &str, bytes: Vec<u8>) -> Result<Value> {
 
 async fn exchanged(node: &Admin, request: Request<Body>, within: Duration) -> Result<Value> {
     let dialer = Dialer::anywhere(Duration::from_secs(3));
-    let answer = exchange(&dialer, &node.admin, request, within)
-        .await
-        .with_context(|| format!("{}: is the node running? give its --admin", node.admin))?;
+    let answer = exchange(&dialer, &node.admin, request, within).await;
+    let answer = answer.map_err(|error| {
+        anyhow!(
+            "no node answers at {}: {error}; start one with portolan run --config FILE, or give \
+             the listen.admin of another with --admin",
+            node.admin
+        )
+    })?;
     let status = answer.status();
     let body = answer.into_body();
     if !status.is_success() {
-        bail!("{status}: {}", crate::livepeer::error::message(&body));
+        bail!("{status}: {}", show::refusal(&body));
     }
     if body.is_empty() {
         return Ok(Value::Null);

@@ -101,7 +101,7 @@ pub(super) async fn run(args: CaArgs) -> Result<()> {
             ))
         }
         CaCommand::Serve { listen } => {
-            telemetry::logs(LogFormat::Text);
+            telemetry::logs(LogFormat::Text)?;
             let service = Service::new(folder)?;
             let bound = TcpListener::bind(listen).await;
             let listener = bound.with_context(|| {

@@ -11,14 +11,34 @@ use crate::app::ground::Doubt;
 use crate::config::Config;
 use crate::geo::expected_rtt;
 use crate::geoip::Answer;
+use crate::livepeer::error;
 use crate::region::RegionMap;
 
 /// Prints why a command failed, with its causes.
 pub fn complain(error: &anyhow::Error) {
-    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-    let said = format!("portolan: {}\n", causes.join(": "));
+    let said = format!("portolan: {}\n", reasons(error));
     // With standard error gone there is nobody to tell.
     drop(std::io::stderr().write_all(said.as_bytes()));
+}
+
+/// Returns an error with its causes, but for those that it names itself.
+fn reasons(error: &anyhow::Error) -> String {
+    let mut said: Vec<String> = Vec::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if said.last().is_none_or(|before| !before.ends_with(&cause)) {
+            said.push(cause);
+        }
+    }
+    said.join(": ")
+}
+
+/// Reads the message of a node's refusal, which may have several lines.
+pub(super) fn refusal(body: &[u8]) -> String {
+    let told: Option<Value> = serde_json::from_slice(body).ok();
+    let message = told.as_ref().and_then(|it| it["error"]["message"].as_str());
+    let Some(message) = message else { return error::message(body) };
+    let shown = message.chars().filter(|it| *it == '\n' || !it.is_control());
+    shown.take(REFUSAL_MAX).collect()
 }
 
 /// Prints one line at once, for whoever waits for it.
@@ -336,5 +356,32 @@ fn text(value: &Value) -> String {
         Some(text) => text.to_owned(),
         None if value.is_null() => "-".to_owned(),
         None => value.to_string(),
+    }
+}
+
+/// What is shown of a refusal, in characters: a screen of complaints.
+const REFUSAL_MAX: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_is_named_already_is_not_named_again() {
+        let refused = || anyhow::anyhow!("refused");
+        assert_eq!(reasons(&refused().context("cannot connect")), "cannot connect: refused");
+        assert_eq!(
+            reasons(&refused().context("cannot connect: refused")),
+            "cannot connect: refused"
+        );
+    }
+
+    #[test]
+    fn lines_of_a_refusal_stay_apart() {
+        let body = |said: &str| error::body(said).into_bytes();
+        let said = refusal(&body("a.toml: at line 2\n  |\n2 | x\u{1b}[1m"));
+        assert_eq!(said, "a.toml: at line 2\n  |\n2 | x[1m");
+        assert_eq!(refusal(&body(&"x".repeat(REFUSAL_MAX + 1))).len(), REFUSAL_MAX);
+        assert_eq!(refusal(b"no\tJSON"), "no JSON");
     }
 }
