@@ -21,6 +21,12 @@ pub fn complain(error: &anyhow::Error) {
     drop(std::io::stderr().write_all(said.as_bytes()));
 }
 
+/// Tells a person something that is no part of what the command prints.
+pub(super) fn note(said: &str) {
+    // As above.
+    drop(std::io::stderr().write_all(format!("note: {said}\n").as_bytes()));
+}
+
 /// Returns an error with its causes, but for those that it names itself.
 fn reasons(error: &anyhow::Error) -> String {
     let mut said: Vec<String> = Vec::new();
