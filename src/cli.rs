@@ -326,3 +326,29 @@ async fn exchanged(node: &Admin, request: Request<Body>, within: Duration) -> Re
     }
     Ok(serde_json::from_slice(&body)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    /// Every command of the README's blocks is one, with all its flags.
+    #[test]
+    fn the_readme_shows_commands_that_are() {
+        let readme = include_str!("../README.md");
+        let blocks = readme.split("\n```").skip(1).step_by(2);
+        let lines = blocks.flat_map(str::lines).filter(|it| it.starts_with("portolan "));
+        let mut n_commands = 0;
+        for line in lines {
+            let words = line.split('#').next().unwrap().split_whitespace();
+            let parsed = Cli::try_parse_from(words.filter(|it| *it != "&"));
+            // Secrets are left out, which makes values that are none.
+            let bad =
+                parsed.err().map(|it| it.kind()).filter(|it| *it != ErrorKind::ValueValidation);
+            assert_eq!(bad, None, "{line}");
+            n_commands += 1;
+        }
+        assert!(n_commands >= 8, "{n_commands} commands");
+    }
+}

@@ -19,6 +19,7 @@ use crate::config::{Complaint, Config, MeshConfig};
 use crate::geoip::GeoStore;
 use crate::net::tls::{self, Facts, TlsError};
 use crate::ticket;
+use crate::uri::ServiceUri;
 
 /// How much a doubt matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +71,7 @@ pub fn survey(config: &Config) -> Vec<Doubt> {
     doubts.extend(clashes(&places(config), is_v6_apart()));
     doubts.extend(operators_door(config.admin));
     doubts.extend(nobody(config));
+    doubts.extend(placeholders(config));
     doubts
 }
 
@@ -277,6 +279,18 @@ fn nobody(config: &Config) -> Option<Doubt> {
     let is_empty = config.orchestrators.is_empty() && config.sources.is_empty();
     let said = || absent("orchestrator", problem, remedy);
     is_empty.then(|| Doubt { topic: ORCHESTRATOR, weight: Weight::Odd, said: said() })
+}
+
+/// What was copied from a manual, and does not exist.
+fn placeholders(config: &Config) -> impl Iterator<Item = Doubt> {
+    let named = config.orchestrators.iter().map(|it| ("orchestrator.uri", &it.uri));
+    let lists = config.sources.iter().map(|it| ("source.url", &it.url));
+    let is_example = |uri: &ServiceUri| uri.host().ends_with(".example");
+    let copied = named.chain(lists).filter(move |(_key, uri)| is_example(uri));
+    let problem = "names that end in .example stand for others and lead nowhere";
+    copied.map(move |(key, uri)| {
+        doubt(ORCHESTRATOR, Weight::Odd, key, uri, problem, "put a name of your own there")
+    })
 }
 
 fn doubt(

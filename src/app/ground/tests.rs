@@ -170,6 +170,8 @@ fn an_open_door_of_the_operator_and_a_node_without_work_are_odd() {
         ground.check(&open, Weight::Odd, &["listen.admin", at, "without a password", "127.0.0.1"]);
     }
     ground.check(KEY, Weight::Odd, &["orchestrator = none", "[[source]]"]);
+    let copied = format!("{KEY}[[orchestrator]]\nuri = \"https://orchestrator.example:8935\"\n");
+    ground.check(&copied, Weight::Odd, &["orchestrator.uri", ".example"]);
     let list = format!("{KEY}[[source]]\nurl = \"https://127.0.0.1:1/x\"\nkind = \"webhook\"\n");
     assert_eq!(ground.survey(&list), []);
 }
