@@ -10,8 +10,8 @@ use tracing_subscriber::EnvFilter;
 /// Why `PORTOLAN_LOG` is no filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{VARIABLE}: {} is neither LEVEL nor TARGET=LEVEL; write a level ({}), and others for \
-     targets after it, such as info,portolan::mesh=debug,access=off",
+    "{VARIABLE}: not LEVEL or TARGET=LEVEL: {}; write a level ({}), and others for targets \
+     after it, such as info,portolan::mesh=debug,access=off",
     .0.join(" and "), LEVELS.join(", ")
 )]
 pub struct BadFilter(Vec<String>);
