@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 use crate::actors::directory::Configured;
 use crate::actors::{Shared, directory, mesh, root, sessions};
 use crate::app::handover::{Inherited, Program, Takeover};
-use crate::app::listeners::Bound;
+use crate::app::listeners::{Addresses, Bound};
 use crate::app::naming::{Keeper, Naming};
 use crate::app::reload::Reloader;
 use crate::app::sockets::Sockets;
@@ -128,13 +128,7 @@ pub async fn start_after(config: Config, before: Option<Inherited>) -> Result<Ap
     let watches = watch(&gateway, endpoint.as_ref(), (memory_max, data.clone()), direct, keeper);
     let mesh = endpoint.as_ref().map(Endpoint::local_addr).transpose()?;
     takeover.ready().await?;
-    tracing::info!(
-        node = %gateway.identity.node,
-        region = %gateway.identity.region,
-        public = ?at.public,
-        admin = %at.admin,
-        mesh = mesh.map(tracing::field::display), "listening"
-    );
+    announce(&gateway.identity, &at, mesh);
     Ok(App {
         gateway,
         public: at.public[0],
@@ -248,6 +242,16 @@ impl App {
     pub fn root(&self) -> &ActorRef<root::Msg> {
         &self.root
     }
+}
+
+fn announce(own: &edge::Identity, at: &Addresses, mesh: Option<SocketAddr>) {
+    tracing::info!(
+        node = %own.node,
+        region = %own.region,
+        public = ?at.public,
+        admin = %at.admin,
+        mesh = mesh.map(tracing::field::display), "listening"
+    );
 }
 
 /// Starts what goes on beside requests.
