@@ -1,5 +1,6 @@
 //! One node: built from its configuration, run until told to stop, drained.
 
+pub mod ground;
 pub mod handover;
 mod listeners;
 mod naming;
@@ -14,7 +15,7 @@ mod watchdog;
 mod ways;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use tokio::task::JoinSet;
 use crate::actors::directory::Configured;
 use crate::actors::{Shared, directory, mesh, root, sessions};
 use crate::app::handover::{Inherited, Program, Takeover};
-use crate::app::listeners::Bound;
+use crate::app::listeners::{Addresses, Bound};
 use crate::app::naming::{Keeper, Naming};
 use crate::app::reload::Reloader;
 use crate::app::sockets::Sockets;
@@ -76,20 +77,21 @@ pub struct App {
 }
 
 /// Builds a node and starts it, in this order: what it knows, what it listens on, the actors,
-/// the listeners. Nothing is bound before everything that can be wrong was read.
+/// the listeners. Nothing is bound before everything that can be wrong was read; the journal is
+/// opened after that, so that the second of two nodes with one file is told of its port.
 pub async fn start(config: Config) -> Result<App> {
     start_after(config, None).await
 }
 
 /// As [`start`], in the place of another process, which goes on if this one fails.
 pub async fn start_after(config: Config, before: Option<Inherited>) -> Result<App> {
+    let geo = look(&config).await?;
     let (mut takeover, handles) = Takeover::new(before)?;
     let mut sockets = Sockets::new(handles);
-    let drawn = drawn_key(&config, takeover.key());
-    let key = ticket_key(config.ticket_key.as_deref(), drawn)?;
     let naming = config.mesh.as_ref().map(Naming::read).transpose()?;
-    let (journal, geo) = (open_journal(&config, &mut sockets)?, open_geo(&config).await?);
+    let (key, drawn) = ticket_key(&config, takeover.key())?;
     let bound = Bound::bind(&config, &mut sockets)?;
+    let journal = open_journal(&config, &mut sockets)?;
 
     let (news, heard) = mpsc::channel(NEWS_MAX);
     let shared = Arc::new(share(&config, geo, heard));
@@ -132,13 +134,7 @@ pub async fn start_after(config: Config, before: Option<Inherited>) -> Result<Ap
     watches.spawn(watchdog::visit(Arc::clone(&gateway), Arc::clone(&lanes)));
     let mesh = endpoint.as_ref().map(Endpoint::local_addr).transpose()?;
     takeover.ready().await?;
-    tracing::info!(
-        node = %gateway.identity.node,
-        region = %gateway.identity.region,
-        public = ?at.public,
-        admin = %at.admin,
-        mesh = mesh.map(tracing::field::display), "listening"
-    );
+    announce(&gateway.identity, &at, mesh);
     Ok(App {
         gateway,
         public: at.public[0],
@@ -255,6 +251,16 @@ impl App {
     }
 }
 
+fn announce(own: &edge::Identity, at: &Addresses, mesh: Option<SocketAddr>) {
+    tracing::info!(
+        node = %own.node,
+        region = %own.region,
+        public = ?at.public,
+        admin = %at.admin,
+        mesh = mesh.map(tracing::field::display), "listening"
+    );
+}
+
 /// Starts what goes on beside requests.
 fn watch(
     gateway: &Arc<Gateway>,
@@ -332,13 +338,14 @@ fn keeper(
     Ok(Some(Arc::new(Keeper::new(mesh.clone(), endpoint, naming))))
 }
 
-async fn open_geo(config: &Config) -> Result<GeoStore> {
-    let files = config.geoip.clone();
-    let opened = tokio::task::spawn_blocking(move || GeoStore::open(files, clock::wall()));
-    let (geo, trouble) = opened.await?;
-    if let Some(error) = trouble {
-        tracing::warn!(%error, "the node runs without this address database");
-    }
+/// Fails where the configuration takes for granted what is not so; opens the address database.
+async fn look(config: &Config) -> Result<GeoStore> {
+    let (mut doubts, files) = (ground::survey(config), config.geoip.clone());
+    ground::refuse(&doubts)?;
+    let opened = tokio::task::spawn_blocking(move || ground::database(files));
+    let (geo, doubt) = opened.await?;
+    doubts.extend(doubt);
+    ground::log(&doubts);
     Ok(geo)
 }
 
@@ -419,50 +426,24 @@ fn edge_params(config: &Config) -> edge::Params {
     }
 }
 
-/// Returns the key of rewritten URLs where no file holds it: that of the process before, or one
-/// that is drawn and dies with the process.
-fn drawn_key(config: &Config, before: Option<[u8; 32]>) -> Option<[u8; 32]> {
-    if config.ticket_key.is_some() {
-        return None;
+/// Returns the key of rewritten URLs, and the same again where no file holds it: that of the
+/// process before, or one that is drawn and dies with the process.
+fn ticket_key(
+    config: &Config,
+    before: Option<[u8; 32]>,
+) -> Result<(ticket::Key, Option<[u8; 32]>)> {
+    if let Some(path) = &config.ticket_key {
+        return Ok((ground::read_ticket_key(path)?, None));
     }
-    tracing::warn!("node.ticket_key is not set: rewritten URLs end with this process");
-    Some(before.unwrap_or_else(|| rand::rng().random()))
-}
-
-/// Reads the key of rewritten URLs, unless it was `drawn`.
-fn ticket_key(path: Option<&Path>, drawn: Option<[u8; 32]>) -> Result<ticket::Key> {
-    if let Some(drawn) = drawn {
-        return Ok(ticket::Key::new(drawn));
-    }
-    read_ticket_key(path.context("node.ticket_key: no file and no key")?)
-}
-
-/// Reads the key of rewritten URLs from its file.
-pub(crate) fn read_ticket_key(path: &Path) -> Result<ticket::Key> {
-    let remedy = || {
-        let path: PathBuf = path.to_owned();
-        format!(
-            "node.ticket_key = {}: write 64 hexadecimal digits, the same on all nodes",
-            path.display()
-        )
-    };
-    let text = std::fs::read_to_string(path).with_context(remedy)?;
-    let text = text.trim();
-    let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        bail!(remedy());
-    }
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).ok().with_context(remedy)?;
-    }
-    Ok(ticket::Key::new(bytes))
+    let drawn = before.unwrap_or_else(|| rand::rng().random());
+    Ok((ticket::Key::new(drawn), Some(drawn)))
 }
 
 /// What the mesh's socket is for.
 const MESH: &str = "mesh";
 /// Messages from the mesh that wait for the directory.
 const NEWS_MAX: usize = 16;
-/// What idle connections and actors get to end.
 /// Loops that turn every second or so are stalled after this.
 const SLOW: Duration = Duration::from_secs(20);
+/// What idle connections and actors get to end.
 const LAST_WORDS: Duration = Duration::from_secs(1);

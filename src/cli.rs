@@ -11,13 +11,14 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::{Parser, Subcommand};
 use http::{Method, Request};
 use serde_json::Value;
 
 use crate::address;
 use crate::app;
+use crate::app::ground;
 use crate::app::handover::{Inherited, Program};
 use crate::app::stop;
 use crate::clock;
@@ -57,7 +58,8 @@ enum Command {
     },
     /// Have a node hand over to a new process of its program, without a refused connection.
     Handover(Admin),
-    /// Validate a node's TOML file and print what it resolves to; binds nothing.
+    /// Read a node's TOML file and every file it names, and print what would run, or why it
+    /// would not; binds nothing and changes nothing.
     Check {
         /// The node's TOML file.
         #[arg(long)]
@@ -70,7 +72,8 @@ enum Command {
     /// Tell where an address is thought to be.
     Locate {
         /// An IPv4 or IPv6 address.
-        ip: String,
+        #[arg(value_parser = ip)]
+        ip: IpAddr,
         /// Use the databases of this node's TOML file instead of the embedded one.
         #[arg(long)]
         config: Option<PathBuf>,
@@ -85,8 +88,8 @@ enum Command {
         #[arg(long, conflicts_with_all = ["ip", "capability"])]
         decision: Option<String>,
         /// The caller's address.
-        #[arg(long, requires = "capability")]
-        ip: Option<String>,
+        #[arg(long, requires = "capability", value_parser = ip)]
+        ip: Option<IpAddr>,
         /// What it asks for, such as demo/echo.
         #[arg(long)]
         capability: Option<String>,
@@ -163,7 +166,7 @@ pub fn run(cli: Cli) -> Result<bool> {
         return check(config).map(|()| true);
     }
     if let Command::Locate { ip, config } = &cli.command {
-        return locate(ip, config.as_deref()).map(|()| true);
+        return locate(*ip, config.as_deref()).map(|()| true);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if let Command::Doctor(args) = cli.command {
@@ -231,7 +234,7 @@ async fn run_async(command: Command) -> Result<()> {
             show::sessions(&found, node.json)
         }
         Command::Orchestrator { args, with_parent } => {
-            telemetry::logs(LogFormat::Text);
+            telemetry::logs(LogFormat::Text)?;
             let params: devorch::Params = (*args).try_into()?;
             let bound = devorch::bind(params).await?;
             show::line(&format!("orchestrator {} listening on {}", bound.service(), bound.addr()))?;
@@ -248,7 +251,7 @@ async fn run_node(path: &Path, with_parent: bool, take_over: bool) -> Result<()>
     let before = take_over.then(Inherited::receive).transpose()?;
     // Everything wrong with the file is said before anything is bound.
     let config = Config::load(path)?;
-    telemetry::logs(config.log);
+    telemetry::logs(config.log)?;
     telemetry::metrics();
     let mut app = app::start_after(config, before).await?;
     app.reload_on_hangup();
@@ -264,13 +267,14 @@ async fn run_node(path: &Path, with_parent: bool, take_over: bool) -> Result<()>
 
 fn check(path: &Path) -> Result<()> {
     let config = Config::load(path)?;
-    show::config(&config)
+    telemetry::filter()?;
+    let mut doubts = ground::survey(&config);
+    doubts.extend(ground::database(config.geoip.clone()).1);
+    ground::refuse(&doubts)?;
+    show::config(&config, &doubts)
 }
 
-fn locate(ip: &str, config: Option<&Path>) -> Result<()> {
-    let ip: IpAddr = address::parse(ip).with_context(|| {
-        format!("{ip:?} is not an address; write IPv4 or IPv6, such as 8.8.8.8")
-    })?;
+fn locate(ip: IpAddr, config: Option<&Path>) -> Result<()> {
     let files = config.map(Config::load).transpose()?.map_or_else(Vec::new, |it| it.geoip);
     let (geo, trouble) = GeoStore::open(files, clock::wall());
     if let Some(error) = trouble {
@@ -279,6 +283,11 @@ fn locate(ip: &str, config: Option<&Path>) -> Result<()> {
     let answer = geo.lookup(ip);
     let regions = RegionMap::embedded()?;
     show::place(ip, &answer, &regions)
+}
+
+fn ip(text: &str) -> Result<IpAddr, String> {
+    let said = "it is no address; write IPv4 or IPv6, such as 8.8.8.8";
+    address::parse(text).ok_or_else(|| said.to_owned())
 }
 
 async fn ask(node: &Admin, method: Method, path: &str) -> Result<Value> {
@@ -299,16 +308,47 @@ async fn send(node: &Admin, path: &str, bytes: Vec<u8>) -> Result<Value> {
 
 async fn exchanged(node: &Admin, request: Request<Body>, within: Duration) -> Result<Value> {
     let dialer = Dialer::anywhere(Duration::from_secs(3));
-    let answer = exchange(&dialer, &node.admin, request, within)
-        .await
-        .with_context(|| format!("{}: is the node running? give its --admin", node.admin))?;
+    let answer = exchange(&dialer, &node.admin, request, within).await;
+    let answer = answer.map_err(|error| {
+        anyhow!(
+            "no node answers at {}: {error}; start one with portolan run --config FILE, or give \
+             the listen.admin of another with --admin",
+            node.admin
+        )
+    })?;
     let status = answer.status();
     let body = answer.into_body();
     if !status.is_success() {
-        bail!("{status}: {}", crate::livepeer::error::message(&body));
+        bail!("{status}: {}", show::refusal(&body));
     }
     if body.is_empty() {
         return Ok(Value::Null);
     }
     Ok(serde_json::from_slice(&body)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    /// Every command of the README's blocks is one, with all its flags.
+    #[test]
+    fn the_readme_shows_commands_that_are() {
+        let readme = include_str!("../README.md");
+        let blocks = readme.split("\n```").skip(1).step_by(2);
+        let lines = blocks.flat_map(str::lines).filter(|it| it.starts_with("portolan "));
+        let mut n_commands = 0;
+        for line in lines {
+            let words = line.split('#').next().unwrap().split_whitespace();
+            let parsed = Cli::try_parse_from(words.filter(|it| *it != "&"));
+            // Secrets are left out, which makes values that are none.
+            let bad =
+                parsed.err().map(|it| it.kind()).filter(|it| *it != ErrorKind::ValueValidation);
+            assert_eq!(bad, None, "{line}");
+            n_commands += 1;
+        }
+        assert!(n_commands >= 8, "{n_commands} commands");
+    }
 }

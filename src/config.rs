@@ -10,6 +10,7 @@ mod resolve;
 mod source;
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -145,6 +146,8 @@ pub struct Policies {
 /// One listener for clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listening {
+    /// The key of its address, such as `listener[0].address`.
+    pub key: String,
     /// Where.
     pub address: SocketAddr,
     /// Its certificate; plain HTTP without one.
@@ -205,12 +208,12 @@ pub enum ConfigError {
         error: std::io::Error,
     },
     /// The file is not TOML of the expected form.
-    #[error("{}: {error}", .path.display())]
+    #[error("{}: {said}", .path.display())]
     Form {
         /// The file.
         path: PathBuf,
         /// Where and what.
-        error: Box<toml::de::Error>,
+        said: String,
     },
     /// Values that cannot be used, all of them.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
@@ -231,18 +234,48 @@ pub struct Complaint {
     pub remedy: String,
 }
 
+impl Complaint {
+    /// Makes one about `key`, where `value` stands.
+    pub fn new(key: &str, value: &str, problem: impl Display, remedy: &str) -> Self {
+        Self {
+            key: key.to_owned(),
+            value: format!("{value:?}"),
+            problem: problem.to_string(),
+            remedy: remedy.to_owned(),
+        }
+    }
+}
+
 impl Config {
     /// Reads and resolves the file at `path`; paths within it are relative to it.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-        let form = |error| ConfigError::Form { path: path.to_owned(), error: Box::new(error) };
+        let form = |error: toml::de::Error| {
+            let hint = error.span().and_then(|at| unquoted(&text, at.start));
+            let hint = hint.map_or(String::new(), |it| format!("\ntext stands in quotes: {it}"));
+            let said = format!("{}{hint}", error.to_string().trim_end());
+            ConfigError::Form { path: path.to_owned(), said }
+        };
         let file: File = toml::from_str(&text).map_err(form)?;
         let table: toml::Table = toml::from_str(&text).map_err(form)?;
         let source = Source::new(path, &text, &table);
         let beside = path.parent().unwrap_or(Path::new("."));
         resolve::resolve(file, beside, source).map_err(ConfigError::Values)
     }
+}
+
+/// Returns the line around the byte `at` as it should be, if all it lacks are quotes.
+fn unquoted(text: &str, at: usize) -> Option<String> {
+    let start = text.get(..at)?.rfind('\n').map_or(0, |it| it + 1);
+    let line = text[start..].lines().next()?;
+    let (key, value) = line.split_once('=')?;
+    let value = value.split('#').next()?.trim();
+    let is_toml = |value: &str| toml::from_str::<toml::Table>(&format!("x = {value}")).is_ok();
+    let quoted = format!("\"{value}\"");
+    let is_word = value.starts_with(|it: char| it.is_alphanumeric() || matches!(it, '/' | '.'));
+    let lacks_quotes = is_word && !is_toml(value) && is_toml(&quoted);
+    lacks_quotes.then(|| format!("{} = {quoted}", key.trim()))
 }
 
 #[cfg(test)]

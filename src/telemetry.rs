@@ -1,17 +1,19 @@
 //! Logs and metrics: set up once, before anything else runs.
 
+mod filter;
 mod line;
 mod out;
 
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use line::Line;
 use out::{Out, Writers};
+
+pub use filter::{BadFilter, filter};
 
 /// How lines are logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -25,10 +27,10 @@ pub enum LogFormat {
 }
 
 /// Sends logs to standard error. `PORTOLAN_LOG` filters them, such as
-/// `info,portolan::mesh=debug`. A second call changes nothing.
-pub fn logs(format: LogFormat) {
-    let filter =
-        EnvFilter::try_from_env("PORTOLAN_LOG").unwrap_or_else(|_unset| EnvFilter::new("info"));
+/// `info,portolan::mesh=debug`; one that cannot be read is an error. A second call changes
+/// nothing.
+pub fn logs(format: LogFormat) -> Result<(), BadFilter> {
+    let filter = filter()?;
     let mut first = None;
     let out = OUT.get_or_init(|| {
         let (out, urgency) = Out::start();
@@ -36,7 +38,7 @@ pub fn logs(format: LogFormat) {
         out
     });
     // A test process sets them once for all its nodes.
-    let Some(urgency) = first else { return };
+    let Some(urgency) = first else { return Ok(()) };
     let registry = tracing_subscriber::registry().with(filter);
     let writers = Writers { out: out.clone(), urgency };
     let layer = tracing_subscriber::fmt::layer().with_writer(writers);
@@ -46,6 +48,7 @@ pub fn logs(format: LogFormat) {
     };
     // Somebody else's logs stay theirs.
     drop(set);
+    Ok(())
 }
 
 /// Writes what is still to be written of the logs; for the end of the process.

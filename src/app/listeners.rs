@@ -87,7 +87,7 @@ fn bind_public(listening: &[Listening], sockets: &mut Sockets) -> Result<Vec<Lis
     ensure!(!listening.is_empty(), "listen: clients have nowhere to connect; set listen.public");
     let mut bound = Vec::with_capacity(listening.len());
     for it in listening {
-        let taken = || format!("listen: {}: is another process using it?", it.address);
+        let taken = || format!("{} = {}: is another process using it?", it.key, it.address);
         let tcp = sockets.tcp("clients", it.address).with_context(taken)?;
         let certificate = it.tls.as_ref().map(Certificate::load).transpose()?;
         let tls = certificate.map(Tls::new).transpose()?;

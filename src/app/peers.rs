@@ -94,11 +94,7 @@ fn boot_epoch(data: Option<&Path>) -> Result<u64> {
     let unusable = || {
         format!("mesh.data: cannot keep {}; give a directory this user may write", path.display())
     };
-    let last = match fs::read_to_string(&path) {
-        Ok(text) => text.trim().parse::<u64>().with_context(unusable)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-        Err(error) => return Err(error).with_context(unusable),
-    };
+    let last = last_epoch(data)?;
     let epoch = wall.max(last.saturating_add(EPOCHS_OF_ONE_LIFE));
     // A crash leaves the old file or the new one, never half of one.
     let fresh = path.with_extension("new");
@@ -111,6 +107,17 @@ fn boot_epoch(data: Option<&Path>) -> Result<u64> {
     };
     written().with_context(unusable)?;
     Ok(epoch)
+}
+
+/// Returns the boot epoch a data directory remembers; 0 for none.
+pub(super) fn last_epoch(data: &Path) -> Result<u64> {
+    let path = data.join(EPOCH_FILE);
+    let no_epoch = || format!("{} holds no boot epoch; remove it", path.display());
+    match fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse().with_context(no_epoch),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
 }
 
 /// Where the last boot epoch is kept, in the data directory.

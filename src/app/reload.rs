@@ -12,6 +12,7 @@ use metrics::{counter, gauge};
 use serde_json::{Value, json};
 
 use crate::actors::directory::{self, Configured};
+use crate::app::ground;
 use crate::app::naming::Keeper;
 use crate::clock;
 use crate::config::{Change, Config};
@@ -78,9 +79,12 @@ impl Reloader {
         // So are the files of the mesh, where they changed.
         let naming = self.keeper.as_ref().map(|it| it.read()).transpose();
         let naming = naming.map_err(|error| said(error.to_string()))?.flatten();
+        // What is wrong with it only at the next start changes nothing for this process.
+        let doubts = ground::survey(&later);
+        let warnings: Vec<String> = doubts.iter().map(ToString::to_string).collect();
+        let told = |version: u64, hash: &str| json!({ "version": version, "hash": hash, "changes": changes, "warnings": warnings });
         if dry_run {
-            let hash = &later.source.hash;
-            return Ok(json!({ "version": version, "hash": hash, "changes": changes }));
+            return Ok(told(*version, &later.source.hash));
         }
         if let Some((keeper, (naming, stamps))) = self.keeper.as_ref().zip(naming) {
             keeper.take(naming, stamps).map_err(|error| said(format!("{error:#}")))?;
@@ -100,7 +104,7 @@ impl Reloader {
         let (version, hash) = (version + 1, later.source.hash.clone());
         tell(version, &later, Some(&before.source.hash));
         *current = (version, later);
-        Ok(json!({ "version": version, "hash": hash, "changes": changes }))
+        Ok(told(version, &hash))
     }
 }
 

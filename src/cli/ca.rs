@@ -43,6 +43,9 @@ enum CaCommand {
         /// How long it is good, such as 90s, 10m or 2h.
         #[arg(long, default_value = "10m", value_parser = life)]
         ttl: Duration,
+        /// Where the node reaches this CA's `serve`, to stand in the command that is printed.
+        #[arg(long, value_name = "HOST:PORT", value_parser = reached)]
+        ca: Option<String>,
     },
     /// Name nodes that come with tokens, and renew the certificates of nodes.
     Serve {
@@ -93,15 +96,23 @@ pub(super) async fn run(args: CaArgs) -> Result<()> {
             ))
         }
         CaCommand::Fingerprint => show::line(&folder.fingerprint()?),
-        CaCommand::Token { node, ttl } => {
+        CaCommand::Token { node, ttl, ca } => {
             let token = folder.token(node, ttl)?.reveal();
             let fingerprint = folder.fingerprint()?;
+            let at = ca.as_deref().unwrap_or("HOST:PORT");
             show::line(&format!(
-                "portolan node enroll --ca HOST:PORT --ca-fp {fingerprint} --token {token}"
-            ))
+                "portolan node enroll --ca {at} --ca-fp {fingerprint} --token {token}"
+            ))?;
+            if ca.is_none() {
+                show::note(
+                    "for HOST:PORT put where the node reaches `portolan ca serve`: this \
+                     machine's name or address, and the port of --listen; --ca writes it there",
+                );
+            }
+            Ok(())
         }
         CaCommand::Serve { listen } => {
-            telemetry::logs(LogFormat::Text);
+            telemetry::logs(LogFormat::Text)?;
             let service = Service::new(folder)?;
             let bound = TcpListener::bind(listen).await;
             let listener = bound.with_context(|| {
@@ -134,6 +145,14 @@ pub(super) async fn run(args: CaArgs) -> Result<()> {
     }
 }
 
+/// Reads where the CA's service is reached.
+pub(super) fn reached(text: &str) -> Result<String, String> {
+    let said = "write the host and the port of `portolan ca serve`, such as ca.example:7934";
+    let port = text.rsplit_once(':').filter(|(host, _port)| !host.is_empty());
+    let is_port = port.is_some_and(|(_host, port)| port.parse::<u16>().is_ok());
+    if is_port { Ok(text.to_owned()) } else { Err(said.to_owned()) }
+}
+
 /// Reads a duration of whole seconds, minutes or hours.
 fn life(text: &str) -> Result<Duration, String> {
     let said = || "write a number and s, m or h, such as 10m".to_owned();
@@ -147,4 +166,19 @@ fn life(text: &str) -> Result<Duration, String> {
     };
     let number: u32 = number.parse().map_err(|_digits| said())?;
     Ok(Duration::from_secs(u64::from(number) * each))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_reached_by_a_host_and_a_port() {
+        for good in ["ca.example:7934", "127.0.0.1:1", "[::1]:7934"] {
+            assert_eq!(reached(good), Ok(good.to_owned()));
+        }
+        for bad in ["HOST:PORT", "ca.example", ":7934", "ca.example:77777", ""] {
+            assert!(reached(bad).unwrap_err().contains("such as ca.example:7934"), "{bad}");
+        }
+    }
 }

@@ -7,18 +7,17 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use http::Method;
 use serde_json::Value;
 
-use self::finding::{Finding, Level, Port};
+use self::finding::{Finding, Holds, Level, Port};
 use super::{Admin, ask, show};
-use crate::app;
+use crate::app::ground;
 use crate::clock;
 use crate::config::{Config, MeshConfig};
-use crate::geoip::GeoStore;
 use crate::listen::tls::{Certificate, Source};
-use crate::net::tls::{self, Facts, Identity, Trust};
+use crate::net::tls::Facts;
 use crate::upstream::Dialer;
 use crate::upstream::check::check;
 
@@ -67,6 +66,9 @@ async fn look(config: &Config) -> Vec<Finding> {
     let now = clock::wall().as_secs() as i64;
     let running = running(config).await;
     let mut passed: Vec<(String, i64)> = running.peers.iter().filter_map(start_of).collect();
+    let mut doubts = ground::survey(config);
+    let (geo, doubt) = ground::database(config.geoip.clone());
+    doubts.extend(doubt);
     let mut findings = Vec::new();
     for listening in &config.listeners {
         if let Some(source) = &listening.tls {
@@ -74,16 +76,18 @@ async fn look(config: &Config) -> Vec<Finding> {
         }
     }
     if let Some(mesh) = &config.mesh {
-        findings.extend(naming(config, mesh, now, &mut passed));
+        // Why there are none is among the doubts.
+        let facts = ground::naming(config, mesh).ok();
+        findings.extend(facts.map(|it| naming(mesh, now, &it, &mut passed)));
     }
     findings.insert(0, finding::clock(now, &passed));
     findings.extend(ports(config, &running));
-    let (geo, trouble) = GeoStore::open(config.geoip.clone(), clock::wall());
-    let age = geo.current().age(clock::wall());
-    findings.push(finding::database(age, trouble.map(|it| it.to_string())));
-    let key = config.ticket_key.as_deref();
-    let key = key.map(|it| app::read_ticket_key(it).map(drop).map_err(|it| format!("{it:#}")));
-    findings.push(finding::ticket_key(key, config.mesh.is_some()));
+    let set = geo.current();
+    findings.push(finding::database(set.age(clock::wall()), Holds::of(&set)));
+    findings.extend(doubts.iter().map(Finding::of));
+    if !doubts.iter().any(|it| it.topic == ground::TICKET_KEY) {
+        findings.push(Finding::well(ground::TICKET_KEY, "it is read from its file".to_owned()));
+    }
     if let Some(journal) = &config.journal {
         findings.push(finding::disk(journal, free(journal)));
     }
@@ -137,39 +141,12 @@ fn certificate(now: i64, at: SocketAddr, source: &Source, names: &[String]) -> V
     }
 }
 
-fn naming(
-    config: &Config,
-    mesh: &MeshConfig,
-    now: i64,
-    passed: &mut Vec<(String, i64)>,
-) -> Vec<Finding> {
-    let remedy = "enrol the node again with portolan node enroll";
-    let read = || -> Result<Facts> {
-        let trust = Trust::load(&mesh.trust_domain, &mesh.ca)?;
-        let identity = Identity::load(&mesh.cert, &mesh.key)?;
-        let facts = identity.facts()?;
-        passed.push(("the signing of this node's certificate".into(), facts.not_before));
-        let named = facts.node_of(&mesh.trust_domain)?;
-        if named != config.node {
-            bail!("{} names {named}, not {}", mesh.cert.display(), config.node);
-        }
-        tls::check(&trust, &identity)?;
-        if let Some(path) = &mesh.revoked
-            && trust.load_revoked(path)?.contains(&facts.serial)
-        {
-            bail!("the certificate is revoked");
-        }
-        Ok(facts)
-    };
-    let mut read = read;
-    match read() {
-        Err(error) => vec![Finding::bad("mesh name", format!("{error:#}"), remedy)],
-        Ok(facts) => {
-            let name = mesh.cert.display().to_string();
-            let soon = ((facts.not_after - facts.not_before) / 4, remedy);
-            vec![finding::expiry("mesh name", &name, now, facts.not_after, soon)]
-        }
-    }
+/// Judges how long the node's name in the mesh is good.
+fn naming(mesh: &MeshConfig, now: i64, facts: &Facts, passed: &mut Vec<(String, i64)>) -> Finding {
+    passed.push(("the signing of this node's certificate".into(), facts.not_before));
+    let remedy = "is the CA served? else enrol the node again with portolan node enroll";
+    let soon = ((facts.not_after - facts.not_before) / 4, remedy);
+    finding::expiry(ground::NAME, &mesh.cert.display().to_string(), now, facts.not_after, soon)
 }
 
 fn ports(config: &Config, running: &Running) -> Vec<Finding> {

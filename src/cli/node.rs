@@ -28,8 +28,8 @@ enum NodeCommand {
     },
     /// Join a mesh: have the CA name this node, and write what `[mesh]` needs.
     Enroll {
-        /// The enrolment service, HOST:PORT.
-        #[arg(long)]
+        /// Where `portolan ca serve` is reached.
+        #[arg(long, value_name = "HOST:PORT", value_parser = super::ca::reached)]
         ca: String,
         /// The CA's fingerprint, as `portolan ca init` printed it.
         #[arg(long, value_parser = fingerprint)]

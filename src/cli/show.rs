@@ -7,17 +7,44 @@ use std::net::IpAddr;
 use anyhow::Result;
 use serde_json::Value;
 
+use crate::app::ground::Doubt;
 use crate::config::Config;
 use crate::geo::expected_rtt;
 use crate::geoip::Answer;
+use crate::livepeer::error;
 use crate::region::RegionMap;
 
 /// Prints why a command failed, with its causes.
 pub fn complain(error: &anyhow::Error) {
-    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-    let said = format!("portolan: {}\n", causes.join(": "));
+    let said = format!("portolan: {}\n", reasons(error));
     // With standard error gone there is nobody to tell.
     drop(std::io::stderr().write_all(said.as_bytes()));
+}
+
+/// Tells a person something that is no part of what the command prints.
+pub(super) fn note(said: &str) {
+    // As above.
+    drop(std::io::stderr().write_all(format!("note: {said}\n").as_bytes()));
+}
+
+/// Returns an error with its causes, but for those that it names itself.
+fn reasons(error: &anyhow::Error) -> String {
+    let mut said: Vec<String> = Vec::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if said.last().is_none_or(|before| !before.ends_with(&cause)) {
+            said.push(cause);
+        }
+    }
+    said.join(": ")
+}
+
+/// Reads the message of a node's refusal, which may have several lines.
+pub(super) fn refusal(body: &[u8]) -> String {
+    let told: Option<Value> = serde_json::from_slice(body).ok();
+    let message = told.as_ref().and_then(|it| it["error"]["message"].as_str());
+    let Some(message) = message else { return error::message(body) };
+    let shown = message.chars().filter(|it| *it == '\n' || !it.is_control());
+    shown.take(REFUSAL_MAX).collect()
 }
 
 /// Prints one line at once, for whoever waits for it.
@@ -35,7 +62,8 @@ fn print(said: &str) -> Result<()> {
     }
 }
 
-pub(super) fn config(config: &Config) -> Result<()> {
+/// Prints what a configuration resolves to, and what is to be doubted in it.
+pub(super) fn config(config: &Config, doubts: &[Doubt]) -> Result<()> {
     let mut out = String::new();
     writeln!(out, "node           {} in {}", config.node, config.region)?;
     for listener in &config.listeners {
@@ -80,8 +108,7 @@ pub(super) fn config(config: &Config) -> Result<()> {
     for file in &config.geoip {
         writeln!(out, "geoip file     {}", file.display())?;
     }
-    let key =
-        if config.ticket_key.is_some() { "from file" } else { "random: URLs end with the process" };
+    let key = if config.ticket_key.is_some() { "from file" } else { "random" };
     writeln!(out, "ticket key     {key}")?;
     let journal = config.journal.as_ref().map(|it| it.display().to_string());
     writeln!(out, "journal        {}", journal.as_deref().unwrap_or("none"))?;
@@ -97,7 +124,13 @@ pub(super) fn config(config: &Config) -> Result<()> {
     )?;
     writeln!(out, "checks         {} a second", config.directory.checks_per_second)?;
     writeln!(out, "IP Geolocation by DB-IP (https://db-ip.com)")?;
-    writeln!(out, "ok")?;
+    for it in doubts {
+        writeln!(out, "warning        {it}")?;
+    }
+    match doubts.len() {
+        0 => writeln!(out, "ok")?,
+        n => writeln!(out, "ok, but for the warnings ({n})")?,
+    }
     print(&out)
 }
 
@@ -208,6 +241,9 @@ pub(super) fn reloaded(told: &Value, dry_run: bool, json: bool) -> Result<()> {
                 writeln!(out, "{sign} {} = {value}", text(&change["key"]))?;
             }
         }
+    }
+    for it in told["warnings"].as_array().into_iter().flatten() {
+        writeln!(out, "warning: {}", text(it))?;
     }
     let done = if dry_run { "would be read; in use is" } else { "is in use, as" };
     writeln!(out, "{} {done} version {}", text(&told["hash"]), told["version"])?;
@@ -326,5 +362,32 @@ fn text(value: &Value) -> String {
         Some(text) => text.to_owned(),
         None if value.is_null() => "-".to_owned(),
         None => value.to_string(),
+    }
+}
+
+/// What is shown of a refusal, in characters: a screen of complaints.
+const REFUSAL_MAX: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_is_named_already_is_not_named_again() {
+        let refused = || anyhow::anyhow!("refused");
+        assert_eq!(reasons(&refused().context("cannot connect")), "cannot connect: refused");
+        assert_eq!(
+            reasons(&refused().context("cannot connect: refused")),
+            "cannot connect: refused"
+        );
+    }
+
+    #[test]
+    fn lines_of_a_refusal_stay_apart() {
+        let body = |said: &str| error::body(said).into_bytes();
+        let said = refusal(&body("a.toml: at line 2\n  |\n2 | x\u{1b}[1m"));
+        assert_eq!(said, "a.toml: at line 2\n  |\n2 | x[1m");
+        assert_eq!(refusal(&body(&"x".repeat(REFUSAL_MAX + 1))).len(), REFUSAL_MAX);
+        assert_eq!(refusal(b"no\tJSON"), "no JSON");
     }
 }

@@ -1,6 +1,5 @@
 //! What may stand in a node's TOML file.
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -59,7 +58,7 @@ pub struct File {
 #[serde(deny_unknown_fields)]
 pub struct Dns {
     /// UDP and TCP address for resolvers.
-    pub listen: SocketAddr,
+    pub listen: String,
     /// The mesh's name, such as `gateway.example`.
     pub name: String,
     /// The servers of its zone, as the zone above names them.
@@ -84,7 +83,7 @@ pub struct DnsNode {
     /// The code of its region.
     pub region: String,
     /// Where clients connect to it.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Vec<String>,
 }
 
 /// `[node]`
@@ -106,9 +105,9 @@ pub struct Node {
 #[serde(deny_unknown_fields)]
 pub struct Listen {
     /// For clients.
-    pub public: Option<SocketAddr>,
+    pub public: Option<String>,
     /// For the operator.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<String>,
 }
 
 /// `[[listener]]`
@@ -116,7 +115,7 @@ pub struct Listen {
 #[serde(deny_unknown_fields)]
 pub struct Listener {
     /// For clients.
-    pub address: SocketAddr,
+    pub address: String,
     /// The certificate with its chain, PEM; read again by a reload.
     pub cert: Option<PathBuf>,
     /// Its key, PEM, unencrypted.
@@ -137,9 +136,9 @@ pub struct Listener {
 #[serde(deny_unknown_fields)]
 pub struct Mesh {
     /// UDP address for peers.
-    pub listen: SocketAddr,
+    pub listen: String,
     /// Where other nodes dial this one, if that is not where it listens.
-    pub address: Option<SocketAddr>,
+    pub address: Option<String>,
     /// A directory for what has to survive a restart.
     pub data: Option<PathBuf>,
     /// Whether requests may take the way through a peer where that is shorter; they may while
@@ -172,7 +171,7 @@ pub struct Peer {
     /// Its name.
     pub node: String,
     /// Its UDP address; without one it must dial us.
-    pub address: Option<SocketAddr>,
+    pub address: Option<String>,
     /// How clients reach it.
     pub url: Option<String>,
 }
@@ -342,7 +341,7 @@ pub struct Limits {
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
     /// The local address connections leave from.
-    pub from: Option<IpAddr>,
+    pub from: Option<String>,
     /// Blocks of addresses that orchestrators may have although they are not public; those
     /// the configuration itself names may have any.
     #[serde(default)]

@@ -1,6 +1,7 @@
 //! From what stands in the file to what the program uses.
 
 mod dns;
+mod listeners;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -13,14 +14,14 @@ use crate::actors::sources::{Fetch, Kind};
 use crate::address::Cidr;
 use crate::config::defaults;
 use crate::config::file::{self, File, SourceKind, Wish};
-use crate::config::{Complaint, Config, Listening, MeshConfig, Policies, Source};
+use crate::config::{Complaint, Config, MeshConfig, Policies, Source};
 use crate::directory::{self, Named};
 use crate::edge::wishes::Allowed;
 use crate::forwarded::TrustedProxies;
 use crate::geo::Point;
 use crate::id::{NodeId, OrchestratorId, RegionId};
+use crate::listen;
 use crate::listen::pace::Patience;
-use crate::listen::{self, tls};
 use crate::operator::OperatorPublic;
 use crate::orchestrator;
 use crate::policy::Rules;
@@ -43,7 +44,7 @@ struct Reader {
 pub(super) fn resolve(file: File, beside: &Path, source: Source) -> Result<Config, Vec<Complaint>> {
     let regions = RegionMap::embedded().map_err(|error| {
         let said = error.to_string();
-        vec![complaint("regions", "embedded", &said, "report this: the program is damaged")]
+        vec![Complaint::new("regions", "embedded", said, "report this: the program is damaged")]
     })?;
     let mut reader = Reader { complaints: Vec::new(), regions };
     let config = reader.config(file, beside, source);
@@ -61,6 +62,8 @@ impl Reader {
             file.node.public_url.as_deref().and_then(|it| self.url("node.public_url", it));
         let mesh = self.mesh(&file, beside);
         let listeners = self.listeners(&file, beside);
+        let admin = file.listen.admin.as_deref().unwrap_or(defaults::ADMIN);
+        let admin = self.address("listen.admin", admin, defaults::ADMIN);
         let orchestrators = self.orchestrators(&file.orchestrators);
         let sources = self.sources(&file.sources);
         let guard = self.guard(&file.upstream, &orchestrators, &sources);
@@ -75,7 +78,8 @@ impl Reader {
         let forward = file.mesh.as_ref().is_some_and(|it| it.forward.unwrap_or(true));
         let limits = file.limits;
         self.bounds(&limits);
-        let default = |text: &str| text.parse().ok();
+        let from = file.upstream.from.as_deref();
+        let from = from.and_then(|it| self.parse("upstream.from", it, "such as \"192.0.2.1\""));
         Some(Config {
             source,
             node: node?,
@@ -85,7 +89,7 @@ impl Reader {
             dns: dns.flatten(),
             regions: Arc::new(self.regions.clone()),
             listeners,
-            admin: file.listen.admin.or_else(|| default(defaults::ADMIN))?,
+            admin: admin?,
             listen: listen_params(&limits),
             memory_max: limits.memory_mib.map(|mib| mib.saturating_mul(1024 * 1024)),
             mesh,
@@ -102,7 +106,7 @@ impl Reader {
             upstream: upstream_params(&file.upstream),
             guard,
             connect_timeout: millis(file.upstream.connect_timeout_ms, defaults::CONNECT_TIMEOUT),
-            from: file.upstream.from,
+            from,
             session: session::Params {
                 idle: seconds(limits.session_idle_s, defaults::SESSION_IDLE),
             },
@@ -123,53 +127,6 @@ impl Reader {
         })
     }
 
-    /// The plain one of `[listen]`, unless there are others and it is not asked for.
-    fn listeners(&mut self, file: &File, beside: &Path) -> Vec<Listening> {
-        let implied = if file.listeners.is_empty() { defaults::PUBLIC.parse().ok() } else { None };
-        let plain = file.listen.public.or(implied).map(|address| Listening {
-            address,
-            tls: None,
-            proxied: false,
-            names: Vec::new(),
-        });
-        let mut all: Vec<Listening> = plain.into_iter().collect();
-        for (at, it) in file.listeners.iter().enumerate() {
-            let key = |name: &str| format!("listener[{at}].{name}");
-            let tls = match (&it.cert, &it.key, it.self_signed) {
-                (None, None, false) => None,
-                (None, None, true) => Some(tls::Source::SelfSigned(match it.names.is_empty() {
-                    true => vec!["localhost".to_owned(), it.address.ip().to_string()],
-                    false => it.names.clone(),
-                })),
-                (Some(cert), Some(key), false) => {
-                    Some(tls::Source::Files { cert: beside.join(cert), key: beside.join(key) })
-                }
-                (Some(_), None, _) | (None, Some(_), _) => {
-                    let address = it.address.to_string();
-                    let problem = "a certificate and its key come together";
-                    self.complain(&key("cert"), &address, problem, "name both cert and key");
-                    continue;
-                }
-                (Some(_), Some(_), true) => {
-                    let problem = "there is a certificate by file as well";
-                    self.complain(&key("self_signed"), "true", problem, "keep one of the two");
-                    continue;
-                }
-            };
-            if let Some(Err(error)) = tls.as_ref().map(tls::Certificate::load) {
-                let address = it.address.to_string();
-                self.complain(&key("cert"), &address, error, "give PEM files that belong together");
-            }
-            if it.address.port() != 0 && all.iter().any(|other| other.address == it.address) {
-                let address = it.address.to_string();
-                self.complain(&key("address"), &address, "listened on twice", "use another port");
-            }
-            let names = it.names.clone();
-            all.push(Listening { address: it.address, tls, proxied: it.proxy_protocol, names });
-        }
-        all
-    }
-
     fn mesh(&mut self, file: &File, beside: &Path) -> Option<MeshConfig> {
         let Some(mesh) = &file.mesh else {
             if let Some(peer) = file.peers.first() {
@@ -181,7 +138,8 @@ impl Reader {
         let mut params = defaults::mesh();
         params.levels_from = mesh.levels_from.unwrap_or(params.levels_from).max(2);
         params.share_load = mesh.share_load.unwrap_or(params.share_load);
-        let advertised = self.advertised(mesh);
+        let listen = self.address("mesh.listen", &mesh.listen, "0.0.0.0:7935");
+        let advertised = self.advertised(mesh, listen);
         let mut addresses = std::collections::BTreeMap::new();
         for (at, peer) in file.peers.iter().enumerate() {
             let key = format!("peer[{at}].node");
@@ -195,7 +153,10 @@ impl Reader {
                 self.complain(&key, &peer.node, "named twice", "keep one [[peer]] for each node");
             }
             params.peers.push(name);
-            addresses.extend(peer.address.map(|address| (name, address)));
+            let key = format!("peer[{at}].address");
+            let address = peer.address.as_deref();
+            let address = address.and_then(|it| self.address(&key, it, "203.0.113.7:7935"));
+            addresses.extend(address.map(|address| (name, address)));
         }
         let mut path = |key: &str, path: &PathBuf| {
             let path = beside.join(path);
@@ -213,7 +174,7 @@ impl Reader {
             self.enrolment(at, revoked.is_some());
         }
         Some(MeshConfig {
-            listen: mesh.listen,
+            listen: listen?,
             data: mesh.data.as_ref().map(|it| beside.join(it)),
             advertised,
             trust_domain: mesh.trust_domain.clone(),
@@ -253,14 +214,15 @@ impl Reader {
 
     /// Returns where others may dial this node: where it says, or where it listens if that is
     /// one address and not all of them.
-    fn advertised(&mut self, mesh: &file::Mesh) -> Option<SocketAddr> {
-        if let Some(address) = mesh.address.filter(|it| it.ip().is_unspecified() || it.port() == 0)
-        {
+    fn advertised(&mut self, mesh: &file::Mesh, listen: Option<SocketAddr>) -> Option<SocketAddr> {
+        let said = mesh.address.as_deref();
+        let said = said.and_then(|it| self.address("mesh.address", it, "198.51.100.4:7935"));
+        if let Some(address) = said.filter(|it| it.ip().is_unspecified() || it.port() == 0) {
             let remedy = "give the address and port by which other nodes reach this one";
             self.complain("mesh.address", &address.to_string(), "nobody can dial this", remedy);
         }
         let dialable = |it: &SocketAddr| !it.ip().is_unspecified() && it.port() != 0;
-        mesh.address.or(Some(mesh.listen).filter(dialable))
+        said.or(listen.filter(dialable))
     }
 
     fn orchestrators(&mut self, listed: &[file::Orchestrator]) -> Vec<Named> {
@@ -394,10 +356,27 @@ impl Reader {
         let id = code.parse::<RegionId>().ok().filter(|id| self.regions.get(*id).is_some());
         if id.is_none() {
             let known: Vec<&str> = self.regions.iter().map(|it| it.id.as_str()).collect();
-            let remedy = format!("one of {}", known.join(" "));
+            let like = self.regions_like(code).join(" or ");
+            let like = if like.is_empty() { like } else { format!("did you mean {like}? ") };
+            let remedy = format!("{like}one of {}", known.join(" "));
             self.complain(key, code, "no such region", &remedy);
         }
         id
+    }
+
+    /// Returns the regions that may be meant by `text`: by code or by name in another case, or
+    /// else by a code that is one slip of the finger away.
+    fn regions_like(&self, text: &str) -> Vec<&str> {
+        let is_same = |it: &str| it.eq_ignore_ascii_case(text);
+        let same = self.regions.iter().filter(|it| is_same(it.id.as_str()) || is_same(&it.name));
+        let same: Vec<&str> = same.map(|it| it.id.as_str()).collect();
+        if !same.is_empty() {
+            return same;
+        }
+        let upper = text.to_ascii_uppercase();
+        let is_near = |it: &&str| strsim::osa_distance(it, &upper) == 1;
+        let codes = self.regions.iter().map(|it| it.id.as_str());
+        codes.filter(is_near).take(LIKE_MAX).collect()
     }
 
     fn country(&mut self, key: &str, code: &str) -> Option<Country> {
@@ -435,18 +414,12 @@ impl Reader {
     }
 
     fn complain(&mut self, key: &str, value: &str, problem: impl Display, remedy: &str) {
-        self.complaints.push(complaint(key, value, &problem.to_string(), remedy));
+        self.complaints.push(Complaint::new(key, value, problem, remedy));
     }
 }
 
-fn complaint(key: &str, value: &str, problem: &str, remedy: &str) -> Complaint {
-    Complaint {
-        key: key.to_owned(),
-        value: format!("{value:?}"),
-        problem: problem.to_owned(),
-        remedy: remedy.to_owned(),
-    }
-}
+/// More of them would be no hint.
+const LIKE_MAX: usize = 3;
 
 fn listen_params(limits: &file::Limits) -> listen::Params {
     let bounds = defaults::LISTEN;

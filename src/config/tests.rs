@@ -83,6 +83,52 @@ fn a_misspelt_key_is_found_with_its_line() {
 }
 
 #[test]
+fn a_word_without_quotes_is_told_of_them() {
+    let of = |line: &str| read(&format!("[node]\nname = \"a\"\n{line}\n")).unwrap_err().to_string();
+    for (line, quoted) in [
+        ("region = FRA # the near one", "region = \"FRA\""),
+        ("region = nyc", "region = \"nyc\""),
+        ("region = true.x", "region = \"true.x\""),
+        ("region = \"FRA\"\n[listen]\nadmin = 127.0.0.1:7936", "admin = \"127.0.0.1:7936\""),
+    ] {
+        let said = of(line);
+        assert!(said.ends_with(&format!("text stands in quotes: {quoted}")), "{said}");
+        assert!(said.contains("node.toml") || said.contains("line "), "{said}");
+    }
+    for line in ["region = \"FRA", "region = [", "region =", "region", "region = 7"] {
+        let said = of(line);
+        assert!(!said.contains("quotes: "), "{said}");
+    }
+}
+
+#[test]
+fn an_address_that_is_none_is_named_with_one_that_is() {
+    refused(
+        "[listen]\npublic = \"0.0.0.0\"\nadmin = \"localhost:7936\"\n",
+        &[
+            "listen.public = \"0.0.0.0\": it has no port; such as \"0.0.0.0:8936\"",
+            "listen.admin = \"localhost:7936\": names are not looked up; such as \"127.0.0.1:7936\"",
+        ],
+    );
+    refused("[[listener]]\naddress = \":443\"\n", &["listener[0].address", "0.0.0.0:443"]);
+    refused("[upstream]\nfrom = \"eth0\"\n", &["upstream.from", "eth0", "192.0.2.1"]);
+}
+
+#[test]
+fn a_region_that_is_nearly_one_is_told_which() {
+    for (code, meant) in [
+        ("fra", "did you mean FRA? one of AKL"),
+        ("frankfurt", "did you mean FRA?"),
+        ("NYX", "did you mean NYC?"),
+        ("FAR", "did you mean FRA?"),
+        ("nowhere", "no such region; one of AKL"),
+    ] {
+        let more = format!("[[orchestrator]]\nuri = \"https://x:1\"\nregion = \"{code}\"\n");
+        refused(&more, &["orchestrator[0].region", code, meant]);
+    }
+}
+
+#[test]
 fn one_orchestrator_is_listed_once_however_it_is_spelt() {
     refused(
         "[[orchestrator]]\nuri = \"https://X:1\"\n[[orchestrator]]\nuri = \"x:1/\"\n",

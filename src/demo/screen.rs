@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::demo::children::Children;
 use crate::demo::client::Visit;
 use crate::demo::plan::{CLIENTS, Plan};
-use crate::demo::watch::Watcher;
+use crate::demo::watch::{Seen, Watcher};
 
 /// Where the demo is drawn.
 #[derive(Debug)]
@@ -128,19 +128,26 @@ fn suggest(text: &mut String, plan: &Plan, children: &Children) -> Result<()> {
 fn sights(text: &mut String, plan: &Plan, watcher: &Watcher) -> Result<()> {
     writeln!(
         text,
-        "-- what each node sees (round trip, standing when not ready, * told by a peer)"
+        "-- what each node sees (round trip, standing when not ready, * told by a peer; gone: the \
+         node itself)"
     )?;
     for (number, orchestrator) in plan.orchestrators.iter().enumerate() {
         write!(text, "{:<6}", orchestrator.name)?;
         for (at, node) in plan.nodes.iter().enumerate() {
-            let seen = &watcher.seen[at][number];
-            let standing = if seen.standing == "ready" { "" } else { &seen.standing };
-            let star = if seen.told_by.is_some() { "*" } else { "" };
-            write!(text, " | {} {:>4.0} ms {standing:<9}{star}", node.name, seen.rtt_ms)?;
+            let seen = (!watcher.silent[at]).then_some(&watcher.seen[at][number]);
+            write!(text, " | {}", sight(&node.name, seen))?;
         }
         writeln!(text)?;
     }
     Ok(())
+}
+
+/// What a node sees of one orchestrator; of one that is gone nothing is known.
+fn sight(node: &str, seen: Option<&Seen>) -> String {
+    let Some(seen) = seen else { return format!("{node} {:>4} ms {:<9}", "-", "gone") };
+    let standing = if seen.standing == "ready" { "" } else { &seen.standing };
+    let star = if seen.told_by.is_some() { "*" } else { "" };
+    format!("{node} {:>4.0} ms {standing:<9}{star}", seen.rtt_ms)
 }
 
 /// Writes to standard output; whoever reads it may be gone, which is an error like any other.
@@ -153,3 +160,20 @@ fn print(text: &str) -> Result<()> {
 
 /// The latest news stay in sight.
 const NEWS_SHOWN: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_gone_sees_nothing() {
+        let seen = |standing: &str| Seen {
+            standing: standing.to_owned(),
+            rtt_ms: 25.4,
+            told_by: Some("fra".to_owned()).filter(|_| standing != "ready"),
+        };
+        assert_eq!(sight("nyc", Some(&seen("ready"))), "nyc   25 ms          ");
+        assert_eq!(sight("nyc", Some(&seen("suspended"))), "nyc   25 ms suspended*");
+        assert_eq!(sight("nyc", None), "nyc    - ms gone     ");
+    }
+}

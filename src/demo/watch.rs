@@ -16,6 +16,8 @@ use crate::uri::ServiceUri;
 pub(super) struct Watcher {
     /// By node, then by orchestrator, in the order of the plan.
     pub(super) seen: Vec<Vec<Seen>>,
+    /// Which nodes did not answer when they were last asked.
+    pub(super) silent: Vec<bool>,
     told: BTreeSet<(usize, usize)>,
 }
 
@@ -57,7 +59,8 @@ impl Watcher {
     /// Starts with nothing seen.
     pub(super) fn new(plan: &Plan) -> Self {
         let none = vec![Seen::default(); plan.orchestrators.len()];
-        Self { seen: vec![none; plan.nodes.len()], told: BTreeSet::new() }
+        let n = plan.nodes.len();
+        Self { seen: vec![none; n], silent: vec![false; n], told: BTreeSet::new() }
     }
 
     /// Asks every node; returns what is new in words.
@@ -68,6 +71,11 @@ impl Watcher {
             let answer = exchange(dialer, &node.admin, request, Duration::from_secs(2)).await;
             let list: Option<Value> =
                 answer.ok().and_then(|it| serde_json::from_slice(it.body()).ok());
+            let silent = list.is_none();
+            if std::mem::replace(&mut self.silent[at], silent) != silent {
+                let does = if silent { "does not answer any more" } else { "answers again" };
+                news.push(format!("the node {} {does}", node.name));
+            }
             let Some(list) = list else { continue };
             for row in list["orchestrators"].as_array().into_iter().flatten() {
                 let uri = row["uri"].as_str().unwrap_or_default();

@@ -351,10 +351,10 @@ async fn explain_one(
             ),
         };
     }
-    let (Some(ip), Some(capability)) = (which.ip.as_deref().and_then(parse), &which.capability)
-    else {
+    let (Some(ip), Some(capability)) = (&which.ip, &which.capability) else {
         return refuse(StatusCode::BAD_REQUEST, "give decision=ID, or ip=ADDRESS&capability=NAME");
     };
+    let Some(ip) = parse(ip) else { return refuse(StatusCode::BAD_REQUEST, NO_IP) };
     let path = match which.path.as_deref() {
         None | Some("relayed") => PathKind::Relayed,
         Some("direct") => PathKind::Direct,
@@ -394,7 +394,7 @@ struct Whom {
 
 async fn locate(State(admin): State<Admin>, Asked(Query(whom)): Asked<Query<Whom>>) -> Response {
     let Some(ip) = parse(&whom.ip) else {
-        return refuse(StatusCode::BAD_REQUEST, "ip: an IPv4 or IPv6 address");
+        return refuse(StatusCode::BAD_REQUEST, NO_IP);
     };
     axum::Json(located(&admin.gateway, ip)).into_response()
 }
@@ -436,5 +436,6 @@ fn refuse(status: StatusCode, message: &str) -> Response {
 /// Rows one answer lists.
 const ROWS_MAX: usize = 10_000;
 const NO_HANDOVER: &str = "a hand-over is under way, or this node ends with its parent";
+const NO_IP: &str = "ip: write an IPv4 or IPv6 address, such as 8.8.8.8";
 const NO_DOOR: &str = "no such path at this door; /readyz, /metrics and /v1/node are among those";
 const RESTARTING: &str = "the actor in charge is being restarted; try again in a second";

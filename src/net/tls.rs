@@ -97,11 +97,18 @@ pub(super) fn client(
     Ok(QuicClientConfig::try_from(config)?)
 }
 
+/// Checks that an endpoint can begin with these: the key is that of the certificate, and the
+/// CAs can check others.
+pub fn fit(trust: &Trust, identity: &Identity) -> Result<(), TlsError> {
+    CertifiedKey::from_der(identity.chain()?, identity.key()?, &provider())?;
+    roots(trust)?;
+    Ok(())
+}
+
 /// Checks that certificate, key and CA fit each other.
 pub fn check(trust: &Trust, identity: &Identity) -> Result<(), TlsError> {
+    fit(trust, identity)?;
     let chain = identity.chain()?;
-    let key = identity.key()?;
-    CertifiedKey::from_der(chain.clone(), key, &provider())?;
     let (leaf, rest) = chain.split_first().ok_or(TlsError::Unreadable)?;
     let verifier = WebPkiClientVerifier::builder_with_provider(roots(trust)?, provider())
         .build()

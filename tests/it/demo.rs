@@ -157,6 +157,12 @@ fn clients_are_served_nearby_and_move_when_their_orchestrator_dies() {
         ["United States", "Canada", "Brazil"].into_iter().all(elsewhere).then_some(())
     });
 
+    demo.until("no round trip of the dead node is shown", |said| {
+        let table = said.iter().rposition(|it| it.starts_with("-- what each node sees"))?;
+        let rows = said[table..].iter().skip(1).take(9);
+        let gone = rows.filter(|it| cells(it).get(2) == Some(&"nyc    - ms gone")).count();
+        (gone == 9).then_some(())
+    });
     kill("-TERM", demo.process.id());
     demo.until("it drains", |said| said.iter().find(|it| it.starts_with("draining")).map(|_| ()));
     let ended = demo.process.wait().unwrap();

@@ -4,6 +4,7 @@
 mod apps;
 mod blame;
 mod chaos;
+mod check;
 mod demo;
 mod devorch;
 mod discover;

@@ -130,8 +130,11 @@ fn the_commands_of_the_readme_make_a_mesh() {
     let key = std::fs::read(dir.join("node.key")).unwrap();
     let again = run("node keygen --out node.key");
     assert!(!again.0 && again.1.contains("there already"), "{again:?}");
-    let told = check(run("ca token --node fra-1 --ttl 10m"), &fingerprint);
-    let told = told.trim().replace("HOST:PORT", at);
+    let unplaced = check(run("ca token --node fra-1 --ttl 10m"), &fingerprint);
+    let unplaced = unplaced.lines().next().unwrap().strip_prefix("portolan ").unwrap();
+    assert!(run(unplaced).1.contains("the host and the port of `portolan ca serve`"));
+    let told = check(run(&format!("ca token --node fra-1 --ttl 10m --ca {at}")), &fingerprint);
+    let told = told.trim();
     let enroll = told.strip_prefix("portolan ").unwrap();
     let table = check(run(enroll), "[mesh]");
     assert_eq!(std::fs::read(dir.join("node.key")).unwrap(), key);

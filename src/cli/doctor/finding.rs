@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::geoip::Freshness;
+use crate::app::ground::{Doubt, Weight};
+use crate::config::Complaint;
+use crate::geoip::{Freshness, GeoIp};
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -33,6 +35,17 @@ pub(super) struct Finding {
     pub(super) remedy: Option<String>,
 }
 
+/// What an address database knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// Cities, and countries.
+    Cities,
+    /// Countries alone.
+    Countries,
+    /// The countries that ship with the program.
+    Shipped,
+}
+
 /// How a port stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Port {
@@ -44,7 +57,28 @@ pub(super) enum Port {
     Refused(String),
 }
 
+impl Holds {
+    /// Returns what a set knows.
+    pub(super) fn of(set: &GeoIp) -> Self {
+        if set.editions().any(|it| it.has_cities) {
+            return Self::Cities;
+        }
+        let shipped = set.editions().all(|it| it.source == "embedded");
+        if shipped { Self::Shipped } else { Self::Countries }
+    }
+}
+
 impl Finding {
+    /// Says a doubt of a start.
+    pub(super) fn of(doubt: &Doubt) -> Self {
+        let Complaint { key, value, problem, remedy } = &doubt.said;
+        let found = format!("{key} = {value}: {problem}");
+        match doubt.weight {
+            Weight::Odd => Self::soon(doubt.topic, found, remedy),
+            Weight::Broken | Weight::Refused => Self::bad(doubt.topic, found, remedy),
+        }
+    }
+
     pub(super) fn well(check: &'static str, found: String) -> Self {
         Self { check, level: Level::Well, found, remedy: None }
     }
@@ -114,19 +148,29 @@ pub(super) fn port(what: &str, at: SocketAddr, port: &Port) -> Finding {
 }
 
 /// Judges the age of the address database; `None` for one that does not tell.
-pub(super) fn database(age: Option<Duration>, trouble: Option<String>) -> Finding {
-    let remedy = "fetch a new one with geo/fetch; a node takes it while it runs";
-    if let Some(trouble) = trouble {
-        return Finding::bad("database", trouble, remedy);
-    }
+pub(super) fn database(age: Option<Duration>, holds: Holds) -> Finding {
     let Some(age) = age else { return Finding::well("database", "its age is not told".into()) };
-    let found = format!("the address database is {} days old", age.as_secs() / 86_400);
-    match Freshness::of(age) {
-        Freshness::Fresh => Finding::well("database", found),
-        Freshness::Ageing => Finding::soon("database", found, remedy),
-        Freshness::Stale => {
-            Finding::soon("database", format!("{found}: cities are not believed"), remedy)
+    let days = age.as_secs() / 86_400;
+    let found = format!("the address database is {days} days old");
+    let fetch = "fetch a new one with geo/fetch; a node takes it while it runs";
+    match (Freshness::of(age), holds) {
+        (Freshness::Fresh, _) => Finding::well("database", found),
+        (Freshness::Ageing, Holds::Cities) => Finding::soon("database", found, fetch),
+        (Freshness::Stale, Holds::Cities) => {
+            let found = format!("{found}: its cities count as countries");
+            Finding::soon("database", found, fetch)
         }
+        (Freshness::Ageing | Freshness::Stale, Holds::Countries) => {
+            let found = format!("{found}; it holds countries alone, which are believed at any age");
+            Finding::soon("database", found, fetch)
+        }
+        (Freshness::Ageing | Freshness::Stale, Holds::Shipped) => Finding::well(
+            "database",
+            format!(
+                "the countries that ship with the program are {days} days old, and believed at \
+                 any age"
+            ),
+        ),
     }
 }
 
@@ -168,24 +212,6 @@ pub(super) fn orchestrator(uri: &str, checked: Result<Option<f64>, String>) -> F
             format!("{uri}: {why}"),
             "is it running, and may this machine connect there? else take it out of the file",
         ),
-    }
-}
-
-/// Judges the key of rewritten URLs: the error of one that cannot be read, `None` for none.
-pub(super) fn ticket_key(read: Option<Result<(), String>>, has_mesh: bool) -> Finding {
-    let remedy = "write 64 random hexadecimal digits to a file, the same on all nodes, and name \
-                  it in node.ticket_key";
-    match read {
-        Some(Ok(())) => Finding::well("ticket key", "it is read from its file".into()),
-        Some(Err(error)) => Finding::bad("ticket key", error, remedy),
-        None if has_mesh => {
-            let found = "none is set: URLs of this node are good at no other node";
-            Finding::bad("ticket key", found.into(), remedy)
-        }
-        None => {
-            let found = "none is set: URLs end when the node does";
-            Finding::soon("ticket key", found.into(), remedy)
-        }
     }
 }
 
@@ -258,11 +284,31 @@ mod tests {
 
     #[test]
     fn a_database_ages() {
-        check(&database(Some(Duration::ZERO), None), Level::Well, "0 days");
-        check(&database(Some(Freshness::AGEING), None), Level::Soon, "35 days");
-        check(&database(Some(Freshness::STALE), None), Level::Soon, "90 days old: cities");
-        check(&database(None, None), Level::Well, "not told");
-        check(&database(None, Some("not found".into())), Level::Bad, "not found");
+        check(&database(Some(Duration::ZERO), Holds::Cities), Level::Well, "0 days");
+        check(&database(Some(Freshness::AGEING), Holds::Cities), Level::Soon, "35 days");
+        check(&database(Some(Freshness::STALE), Holds::Cities), Level::Soon, "cities count as");
+        check(&database(Some(Freshness::STALE), Holds::Countries), Level::Soon, "countries alone");
+        check(&database(Some(Freshness::STALE), Holds::Shipped), Level::Well, "any age");
+        check(&database(None, Holds::Shipped), Level::Well, "not told");
+    }
+
+    /// Of the database that ships nobody says that its cities are not believed: it has none.
+    #[test]
+    fn what_ships_holds_countries() {
+        assert_eq!(Holds::of(&GeoIp::embedded().unwrap()), Holds::Shipped);
+        let old = database(Some(Freshness::STALE * 2), Holds::Shipped);
+        assert!(!old.found.contains("cities"), "{old:?}");
+    }
+
+    #[test]
+    fn a_doubt_of_a_start_is_a_finding() {
+        let of = |weight| {
+            let said = Complaint::new("a.key", "value", "no such file", "give one");
+            Finding::of(&Doubt { topic: "journal", weight, said })
+        };
+        check(&of(Weight::Odd), Level::Soon, "a.key = \"value\": no such file");
+        check(&of(Weight::Broken), Level::Bad, "no such file");
+        check(&of(Weight::Refused), Level::Bad, "no such file");
     }
 
     #[test]
@@ -280,14 +326,6 @@ mod tests {
         assert_eq!(loops(false, &[]), None);
         check(&loops(true, &[]).unwrap(), Level::Well, "go on");
         check(&loops(true, &["mesh".to_owned()]).unwrap(), Level::Bad, "mesh");
-    }
-
-    #[test]
-    fn a_ticket_key_is_one_for_all_nodes() {
-        check(&ticket_key(Some(Ok(())), true), Level::Well, "file");
-        check(&ticket_key(Some(Err("no digits".into())), true), Level::Bad, "no digits");
-        check(&ticket_key(None, true), Level::Bad, "no other node");
-        check(&ticket_key(None, false), Level::Soon, "when the node does");
     }
 
     #[test]

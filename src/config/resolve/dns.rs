@@ -17,6 +17,7 @@ impl Reader {
         });
         let trusted = trusted.collect();
         let nodes = dns.nodes.iter().enumerate();
+        let listen = self.address("dns.listen", &dns.listen, "0.0.0.0:53");
         let nodes: Vec<Placed> = nodes.filter_map(|(at, it)| self.dns_node(at, it)).collect();
         if nodes.is_empty() {
             let remedy = "add a [[dns.node]] for each node that clients reach by this name";
@@ -30,18 +31,23 @@ impl Reader {
                 self.complain("dns.name, dns.servers", &said, bad, "such as gateway.example");
             })
             .ok()?;
-        Some(DnsConfig { listen: dns.listen, params: Params { answers, nodes, trusted } })
+        Some(DnsConfig { listen: listen?, params: Params { answers, nodes, trusted } })
     }
 
     fn dns_node(&mut self, at: usize, node: &file::DnsNode) -> Option<Placed> {
         let key = |name: &str| format!("dns.node[{at}].{name}");
         let region = self.region(&key("region"), &node.region);
         let point = region.and_then(|it| Some(self.regions.get(it)?.point));
-        let (n, addresses) = (node.addresses.len(), node.addresses.clone());
+        let n = node.addresses.len();
         if n == 0 || n > ADDRESSES_MAX {
             let remedy = format!("1 to {ADDRESSES_MAX} addresses");
             self.complain(&key("addresses"), &n.to_string(), "out of range", &remedy);
         }
+        let addresses = node.addresses.iter();
+        let addresses = addresses.filter_map(|it| {
+            self.parse(&key("addresses"), it, "such as \"198.51.100.4\", without a port")
+        });
+        let addresses = addresses.collect();
         let node = self.parse(&key("node"), &node.node, "such as \"fra-1\"")?;
         Some(Placed { node, point: point?, addresses })
     }

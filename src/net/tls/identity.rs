@@ -84,6 +84,25 @@ pub enum TlsError {
     Name(NodeId),
 }
 
+impl TlsError {
+    /// Returns the file it is about, if it is about one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Read { path, .. }
+            | Self::Write { path, .. }
+            | Self::NotPem { path, .. }
+            | Self::List { path, .. } => Some(path),
+            Self::BadPem(_)
+            | Self::Rustls(_)
+            | Self::Verifier(_)
+            | Self::Quic(_)
+            | Self::Issue(_)
+            | Self::Unreadable
+            | Self::Name(_) => None,
+        }
+    }
+}
+
 /// The CA certificates of a mesh and the trust domain they vouch for.
 #[derive(Clone, Debug)]
 pub struct Trust {
