@@ -19,6 +19,7 @@ pub mod forward;
 pub mod grpc;
 pub mod job;
 pub mod locate;
+mod marks;
 mod note;
 pub mod observe;
 pub mod open;

@@ -3,6 +3,8 @@
 
 use std::fmt::{self, Write};
 
+use bytes::BufMut;
+
 /// One flat JSON object, appended to a text field by field. Keys are plain names, which need
 /// no escape.
 #[derive(Debug)]
@@ -119,13 +121,13 @@ impl Hex {
 }
 
 /// Appends microseconds as milliseconds with `n_digits` behind the point, at most three.
-pub fn push_ms(text: &mut Vec<u8>, micros: u64, n_digits: u32) {
+pub fn push_ms(text: &mut impl BufMut, micros: u64, n_digits: u32) {
     let unit = 10_u64.pow(n_digits.min(3));
     let parts = micros / (1000 / unit);
-    text.extend_from_slice(itoa::Buffer::new().format(parts / unit).as_bytes());
-    text.push(b'.');
+    text.put_slice(itoa::Buffer::new().format(parts / unit).as_bytes());
+    text.put_u8(b'.');
     // A one before the digits keeps their zeros.
-    text.extend_from_slice(&itoa::Buffer::new().format(unit + parts % unit).as_bytes()[1..]);
+    text.put_slice(&itoa::Buffer::new().format(unit + parts % unit).as_bytes()[1..]);
 }
 
 impl std::ops::Deref for Hex {

@@ -1,26 +1,24 @@
 //! Bytes both ways until one side ends, and what is noted when they have.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 
 use crate::clock;
-use crate::edge::fields::Fields;
 use crate::edge::job::{Job, Work};
+use crate::edge::marks::Marks;
 use crate::edge::note::{Note, Noted, answered};
 use crate::edge::passed::clean;
 use crate::edge::refusal::ServeError;
 use crate::edge::rewrite::Rewriter;
 use crate::edge::route::{AnswerBody, Exchange, Opened, Route};
-use crate::edge::{Admitted, Gateway, explain};
+use crate::edge::{Admitted, Gateway};
 use crate::session::Entry;
 use crate::session::Reason;
 use crate::session::table::{Opening, Using};
-use crate::text::{Hex, push_ms};
 use crate::ticket::Ticket;
 use crate::upstream::Body;
 use crate::upstream::body::End;
@@ -38,7 +36,7 @@ pub(crate) async fn relay(
 ) -> Result<Response<Body>, ServeError> {
     let Opened { exchange, attempt } = opened;
     let status = exchange.status();
-    let timing = timing(&job, &exchange);
+    let marks = Marks::of(&job, &exchange);
     let session = within(gateway, &job, &route, status);
     let mut line = admitted.take();
     if let Some(line) = line.as_deref_mut() {
@@ -66,7 +64,7 @@ pub(crate) async fn relay(
         _ if fresh => Box::pin(reserved(gateway, &job, &route, exchange, note)).await?,
         _ => stream(exchange, note),
     };
-    mark(gateway, view, &job, &route, timing, response.headers_mut());
+    marks.put(gateway, view, &job, &route, response.headers_mut());
     Ok(response)
 }
 
@@ -254,55 +252,6 @@ pub(crate) fn rewriter<'a>(gateway: &'a Gateway, job: &'a Job, route: &'a Route)
     }
 }
 
-/// Returns what a request took so far, in milliseconds.
-fn timing(job: &Job, exchange: &Exchange) -> Bytes {
-    let mut text = Vec::with_capacity(TIMING_TYPICAL);
-    let mut put = |name: &[u8], took: Duration, n_digits| {
-        text.extend_from_slice(name);
-        push_ms(&mut text, took.as_micros() as u64, n_digits);
-    };
-    put(b"sel;dur=", job.choosing, 3);
-    put(b", conn;dur=", exchange.connecting, 1);
-    put(b", ttfb;dur=", exchange.waiting, 1);
-    text.extend_from_slice(b", retry;desc=\"");
-    text.extend_from_slice(itoa::Buffer::new().format(job.tried.len()).as_bytes());
-    text.push(b'"');
-    text.into()
-}
-
-/// Tells the client what was decided and what it took.
-fn mark(
-    gateway: &Gateway,
-    view: &View,
-    job: &Job,
-    route: &Route,
-    timing: Bytes,
-    headers: &mut HeaderMap,
-) {
-    headers.reserve(MARKS);
-    if let Ok(value) = HeaderValue::from_maybe_shared(timing) {
-        headers.insert(SERVER_TIMING, value);
-    }
-    let mut put = |name: HeaderName, text: &[u8]| {
-        if let Ok(value) = HeaderValue::from_bytes(text) {
-            headers.insert(name, value);
-        }
-    };
-    put(NODE, gateway.identity.node.as_str().as_bytes());
-    put(ORCHESTRATOR, Hex::of(route.row.id.0).as_bytes());
-    put(REGION, view.atlas.name(route.row.region).as_str().as_bytes());
-    if let Some(via) = job.via {
-        put(VIA, via.as_str().as_bytes());
-    }
-    let wants_explained = job.visit.fields.has(Fields::EXPLAIN);
-    if let Some(decision) = job.decision {
-        put(DECISION, Hex::of(decision.0).as_bytes());
-        if let Some(record) = wants_explained.then(|| gateway.decisions.find(decision)).flatten() {
-            put(EXPLAIN, explain::short(view, &record).as_bytes());
-        }
-    }
-}
-
 /// The tasks that carry switched protocols.
 #[derive(Debug, Default)]
 pub struct Upgrades(Mutex<JoinSet<()>>);
@@ -319,16 +268,3 @@ impl Upgrades {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
     }
 }
-
-/// What is added to every answer: five fields, one where it came through a peer, and one on
-/// demand.
-const MARKS: usize = 7;
-/// What to reserve for a `Server-Timing`, in bytes.
-const TIMING_TYPICAL: usize = 80;
-const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-const NODE: HeaderName = HeaderName::from_static("portolan-node");
-const ORCHESTRATOR: HeaderName = HeaderName::from_static("portolan-orchestrator");
-const VIA: HeaderName = HeaderName::from_static("portolan-via");
-const REGION: HeaderName = HeaderName::from_static("portolan-region");
-const DECISION: HeaderName = HeaderName::from_static("portolan-decision");
-const EXPLAIN: HeaderName = HeaderName::from_static("portolan-explain");
