@@ -29,6 +29,7 @@ use quinn::TokioRuntime;
 use quinn::TransportConfig;
 use quinn::VarInt;
 use quinn::crypto::rustls::HandshakeData;
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -142,6 +143,8 @@ pub struct Endpoint {
 #[derive(Debug)]
 struct Shared {
     quinn: quinn::Endpoint,
+    /// Where all connections are driven.
+    runtime: Handle,
     client: ArcSwap<quinn::ClientConfig>,
     bulk_client: ArcSwap<quinn::ClientConfig>,
     dialed: Dialed,
@@ -234,6 +237,7 @@ impl Endpoint {
         let accepted = Mutex::new(accepted);
         let shared = Shared {
             quinn,
+            runtime: Handle::current(),
             client: ArcSwap::from_pointee(client),
             bulk_client: ArcSwap::from_pointee(bulk_client),
             dialed: Dialed::default(),
@@ -244,6 +248,11 @@ impl Endpoint {
             _tasks: tasks,
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Returns where all connections are driven: what speaks over their streams is best there.
+    pub fn runtime(&self) -> &Handle {
+        &self.shared.runtime
     }
 
     /// Returns the bound address.

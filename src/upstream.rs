@@ -22,6 +22,7 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::clock;
@@ -161,15 +162,16 @@ impl Upstream {
     }
 
     /// Speaks over a stream that leads to an orchestrator through somebody else, for one
-    /// request.
+    /// request; its bytes are moved on `runtime`, where whoever moves the stream's own is.
     pub async fn lease_over(
         &self,
         id: OrchestratorId,
         gauge: &Arc<Gauge>,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        runtime: &Handle,
     ) -> Result<Lease, ConnectError> {
         let place = self.place(self.origin(id, gauge))?;
-        let lease = self.shake_hands(TokioIo::new(stream), place).await?;
+        let lease = self.shake_hands(TokioIo::new(stream), place, runtime).await?;
         Ok(Lease { once: true, ..lease })
     }
 
@@ -195,10 +197,15 @@ impl Upstream {
     /// Makes a connection in `place`.
     async fn connect(&self, uri: &ServiceUri, place: Place) -> Result<Lease, ConnectError> {
         let io = self.dialer.dial(uri, connect::Protocol::Http1).await?.io;
-        self.shake_hands(io, place).await
+        self.shake_hands(io, place, &Handle::current()).await
     }
 
-    async fn shake_hands<T>(&self, io: TokioIo<T>, place: Place) -> Result<Lease, ConnectError>
+    async fn shake_hands<T>(
+        &self,
+        io: TokioIo<T>,
+        place: Place,
+        runtime: &Handle,
+    ) -> Result<Lease, ConnectError>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -207,10 +214,11 @@ impl Upstream {
             .handshake::<_, Body>(io)
             .await;
         let (sender, connection) = handshake.map_err(ConnectError::Http)?;
-        self.run(async move {
+        let moved = async move {
             // Its end is seen by whoever holds the sender.
             drop(connection.with_upgrades().await);
-        });
+        };
+        self.run(moved, runtime);
         Ok(Lease { sender, place, warm: false, once: false })
     }
 
@@ -245,10 +253,10 @@ impl Upstream {
         lock(&self.origins).remove(&id);
     }
 
-    fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+    fn run(&self, task: impl Future<Output = ()> + Send + 'static, runtime: &Handle) {
         let mut tasks = lock(&self.tasks);
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(task);
+        tasks.spawn_on(task, runtime);
     }
 }
 

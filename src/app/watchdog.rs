@@ -43,8 +43,9 @@ pub(super) async fn visit(gateway: Arc<Gateway>, lanes: Arc<Lanes>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        lanes.answer().await;
-        pulse.beat(clock::now());
+        if lanes.answer().await {
+            pulse.beat(clock::now());
+        }
         for (lane, connections) in lanes.connections().enumerate() {
             gauge!("portolan_lane_connections", "lane" => lane.to_string()).set(connections as f64);
         }

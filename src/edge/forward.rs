@@ -41,7 +41,8 @@ impl Gateway {
             let first = self.preamble(row.id, job);
             let first = forward::encode(&first).map_err(|error| error.to_string())?;
             stream.write_all(&first).await.map_err(|error| error.to_string())?;
-            let leased = self.shared.upstream.lease_over(row.id, &row.gauge, stream).await;
+            let (upstream, runtime) = (&self.shared.upstream, endpoint.runtime());
+            let leased = upstream.lease_over(row.id, &row.gauge, stream, runtime).await;
             leased.map_err(|error| error.to_string())
         };
         // The way by itself is there: a peer that does not answer is not waited for.

@@ -72,13 +72,18 @@ impl Lanes {
         Ok(())
     }
 
-    /// Returns once every lane has answered: one that is stuck never does.
-    pub async fn answer(&self) {
+    /// Waits for a word of every lane, which of one that is stuck never comes; returns whether
+    /// all of them run.
+    pub async fn answer(&self) -> bool {
         let mut asked = JoinSet::new();
         for lane in &self.lanes {
             asked.spawn_on(async {}, &lane.runtime);
         }
-        asked.join_all().await;
+        let mut all_run = true;
+        while let Some(answer) = asked.join_next().await {
+            all_run &= answer.is_ok();
+        }
+        all_run
     }
 
     /// Returns how many connections each has.
@@ -160,13 +165,13 @@ mod tests {
     #[tokio::test]
     async fn a_lane_that_is_stuck_does_not_answer() {
         let lanes = Lanes::start(2).unwrap();
-        lanes.answer().await;
+        assert!(lanes.answer().await);
         let (go_on, stuck) = std::sync::mpsc::channel::<()>();
         lanes.lanes[1].runtime.spawn(async move { stuck.recv() });
         let answer = tokio::time::timeout(Duration::from_millis(100), lanes.answer());
         assert!(answer.await.is_err());
         drop(go_on);
-        lanes.answer().await;
+        assert!(lanes.answer().await);
     }
 
     #[tokio::test]

@@ -50,12 +50,23 @@ impl Endpoint {
         let opened = async {
             let connection = match self.shared.dialed.get(peer) {
                 Some(connection) => connection,
-                None => self.dial_bulk(peer).await?,
+                None => self.dial_bulk_apart(peer).await?,
             };
             let (send, recv) = connection.open_bi().await?;
             Ok(BulkStream { peer, send, recv })
         };
         timeout(door.handshake_timeout, opened).await.map_err(|_elapsed| NetError::Timeout)?
+    }
+
+    /// Dials where all connections are driven, and not on a lane of clients.
+    async fn dial_bulk_apart(&self, peer: NodeId) -> Result<Connection, NetError> {
+        let (endpoint, mut dialing) = (self.clone(), JoinSet::new());
+        dialing.spawn_on(async move { endpoint.dial_bulk(peer).await }, &self.shared.runtime);
+        match dialing.join_next().await {
+            Some(Ok(dialed)) => dialed,
+            // It ends with the endpoint.
+            Some(Err(_)) | None => Err(NetError::Unlinked(peer)),
+        }
     }
 
     async fn dial_bulk(&self, peer: NodeId) -> Result<Connection, NetError> {
