@@ -67,13 +67,16 @@ def run(processes, binary, tally):
             print(f"  {name}: {told}; {ordinary.told()}; {memory.told()}", flush=True)
     else:
         print("edge-suite: skipped: slow clients (no slowhttptest)")
-    if not shutil.which("h2load"):
-        print("edge-suite: skipped: load (no h2load)")
+    # An origin in this process would answer as slowly as the clients beside it let it.
+    plain = origins.start_plain(processes)
+    if not plain or not shutil.which("h2load"):
+        print("edge-suite: skipped: load (no nginx, or no h2load)")
         return
+    node = Node(processes, binary, "load", plain, LIMITS, tls)
     url = f"https://127.0.0.1:{node.secure}{CALL}"
     for name, options in {
-        "HTTP/1.1": ["--h1", "-c", "32", "-n", "2000"],
-        "HTTP/2": ["-c", "8", "-m", "16", "-n", "2000"],
+        "HTTP/1.1": ["--h1", "-c", "32", "-n", "10000"],
+        "HTTP/2": ["-c", "8", "-m", "16", "-n", "10000"],
         "HTTP/2, each connection new": ["-c", "300", "-m", "1", "-n", "300", "-r", "100"],
     }.items():
         with Watched(node) as memory, Ordinary(node.secure, secure) as ordinary:
