@@ -11,14 +11,13 @@ pub(crate) mod screened;
 mod seldom;
 pub mod tls;
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::service::HttpService;
-use metrics::{counter, gauge};
+use metrics::gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -146,25 +145,20 @@ async fn accept<F>(
         match accepted {
             Ok((tcp, peer)) => {
                 let (serve, stop) = (serve.clone(), stop.clone());
-                let tuned = tune::tune(&tcp, tune::CLIENT_UNACKNOWLEDGED);
-                // One that cannot be set up is gone already.
-                drop(tuned.and_then(|()| {
-                    lanes.serve(&mut connections, tcp, move |tcp| serve(tcp, peer, stop))
-                }));
+                // One that cannot be tuned is gone already.
+                if tune::tune(&tcp, tune::CLIENT_UNACKNOWLEDGED).is_ok() {
+                    lanes.serve(&mut connections, tcp, move |tcp| serve(tcp, peer, stop));
+                }
             }
-            Err(error) => rest(&error).await,
+            Err(error) => {
+                lanes::not_let_in(&error);
+                tokio::time::sleep(ROOM_LOOK).await;
+            }
         }
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
 }
 
-/// Waits a moment after an accept that failed for want of something, such as file handles.
-async fn rest(error: &io::Error) {
-    counter!("portolan_connections_refused_total", "reason" => "system").increment(1);
-    tracing::warn!(%error, "a connection was not accepted");
-    tokio::time::sleep(ROOM_LOOK).await;
-}
-
-/// A full listener looks again after this.
+/// A listener that is full, or found the system so, looks again after this.
 const ROOM_LOOK: Duration = Duration::from_millis(50);

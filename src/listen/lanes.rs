@@ -11,6 +11,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 
+use metrics::counter;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
@@ -50,26 +51,27 @@ impl Lanes {
         tasks: &mut JoinSet<()>,
         tcp: TcpStream,
         serve: impl FnOnce(TcpStream) -> F + Send + 'static,
-    ) -> io::Result<()>
-    where
+    ) where
         F: Future<Output = ()> + Send + 'static,
     {
         let Some(lane) = self.lanes.iter().min_by_key(|it| it.connections()) else {
             tasks.spawn(serve(tcp));
-            return Ok(());
+            return;
         };
         // What is ready is heard of by the thread that registered the socket.
-        let tcp = tcp.into_std()?;
+        let tcp = match tcp.into_std() {
+            Ok(tcp) => tcp,
+            Err(error) => return not_let_in(&error),
+        };
         let held = Arc::clone(&lane.connections);
         let served = async move {
             let _held = held;
             match TcpStream::from_std(tcp) {
                 Ok(tcp) => serve(tcp).await,
-                Err(error) => tracing::warn!(%error, "a connection was not registered"),
+                Err(error) => not_let_in(&error),
             }
         };
         tasks.spawn_on(served, &lane.runtime);
-        Ok(())
     }
 
     /// Waits for a word of every lane, which of one that is stuck never comes; returns whether
@@ -114,6 +116,13 @@ impl Lane {
     }
 }
 
+/// Counts a connection that was refused for want of something of the system's, such as file
+/// handles.
+pub(crate) fn not_let_in(error: &io::Error) {
+    counter!("portolan_connections_refused_total", "reason" => "system").increment(1);
+    tracing::warn!(%error, "a connection was not let in");
+}
+
 /// Names of orchestrators one lane has looked up at once, on threads that block; further
 /// ones wait for those.
 const NAMES_AT_ONCE: usize = 64;
@@ -140,7 +149,7 @@ mod tests {
                 tcp.write_all(name.as_bytes()).await.unwrap();
                 tcp.read_to_end(&mut Vec::new()).await.unwrap();
             };
-            lanes.serve(&mut tasks, tcp, say_where).unwrap();
+            lanes.serve(&mut tasks, tcp, say_where);
         }
         let mut threads = Vec::new();
         for client in &mut clients {
