@@ -210,7 +210,7 @@ impl View {
         }
         let fleet = fleet_failing(now, &rows);
         let mut index = self.index.clone();
-        index.update(now, &self.atlas, &rows, &changed, fleet, capabilities.names.len());
+        index.update(now.into(), &self.atlas, &rows, &changed, fleet, capabilities.names.len());
         Self {
             version: self.version + 1,
             published_at: now,

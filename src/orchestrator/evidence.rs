@@ -130,7 +130,7 @@ fn guess(home: &Point, point: Option<&Point>, told: &[Told]) -> Link {
         lows[lows.len() - 1 - n_liars].min(high)
     };
     let rtt = Micros(by_default.0.clamp(low, high));
-    Link { rtt, evidence: Evidence::Peer, at: Some(at), by: Some(node), via: None }
+    Link { rtt, evidence: Evidence::Peer, at: Some(at.into()), by: Some(node), via: None }
 }
 
 /// Returns the way this node measured, or the one through the peer by whom it is clearly
@@ -149,12 +149,12 @@ fn through(own: Micros, at: Instant, point: Option<&Point>, told: &[Told]) -> Li
         Some((rtt, told_at, node)) if is_worth_moving(own, rtt) => Link {
             rtt,
             evidence: Evidence::Peer,
-            at: Some(at.min(told_at)),
+            at: Some(at.min(told_at).into()),
             by: Some(node),
             via: Some(node),
         },
         Some(_) | None => {
-            Link { rtt: own, evidence: Evidence::Own, at: Some(at), by: None, via: None }
+            Link { rtt: own, evidence: Evidence::Own, at: Some(at.into()), by: None, via: None }
         }
     }
 }
@@ -255,7 +255,7 @@ impl Tally {
         Outcomes {
             failures_milli: u32::try_from(failures).unwrap_or(u32::MAX),
             successes_milli: u32::try_from(successes).unwrap_or(u32::MAX),
-            at: now,
+            at: now.into(),
             told_by: told_by.map(|(_bad, node)| node),
         }
     }

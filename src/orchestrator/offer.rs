@@ -243,7 +243,7 @@ impl Offers {
                 others_milli: u32::try_from(others).unwrap_or(u32::MAX),
                 arrivals_milli: u32::try_from(share(arrivals).min(filling.max(1)))
                     .unwrap_or(u32::MAX),
-                load_at,
+                load_at: load_at.into(),
                 price_wei: learned.price.map(|it| it.wei),
                 price: learned.price.map_or(Micros::ZERO, |price| params.wait_for(price)),
             })

@@ -41,7 +41,7 @@ pub fn beyond(
     let near = view.direct(view.atlas.cell(&beside), ask.capability);
     let listed: BTreeSet<Member> =
         view.relayed(ask.capability).iter().chain(near).copied().collect();
-    let prior = view.prior(ask.capability);
+    let (prior, now) = (view.prior(ask.capability), now.into());
     let inputs = |member: Member| {
         let (row, offer) = resolve(view, member)?;
         let inputs = judge(prior, row, offer, &live, ask, now).ok()?;

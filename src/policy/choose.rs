@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::clock::Moment;
 use crate::id::OrchestratorId;
 use crate::policy::ask::{Ask, PathKind};
 use crate::policy::decide::{decide, terms_of};
@@ -76,7 +77,7 @@ pub fn choose(
         PathKind::Direct => view.direct(ask.caller.cell, ask.capability),
         PathKind::Relayed => view.relayed(ask.capability),
     };
-    let prior = view.prior(ask.capability);
+    let (prior, now) = (view.prior(ask.capability), Moment::from(now));
     let mut found = Found::with_capacity(list.len(), prior);
     for member in list {
         found.look(view, *member, &live, ask, now);
@@ -233,7 +234,7 @@ impl Found {
         member: Member,
         live: &impl Fn(&Gauge) -> Live,
         ask: &Ask<'_>,
-        now: Instant,
+        now: Moment,
     ) {
         let Some((row, offer)) = resolve(view, member) else { return };
         let end = judge(self.prior, row, offer, live, ask, now).map(|inputs| {
@@ -279,7 +280,7 @@ fn scan(
     found: &mut Found,
     live: &impl Fn(&Gauge) -> Live,
     ask: &Ask<'_>,
-    now: Instant,
+    now: Moment,
 ) -> bool {
     let Some(column) = view.column(ask.capability) else { return false };
     if column.members().len() == found.looked.len() {
@@ -328,7 +329,7 @@ impl Best {
         prior: Prior,
         live: &impl Fn(&Gauge) -> Live,
         ask: &Ask<'_>,
-        now: Instant,
+        now: Moment,
     ) {
         let Some((row, offer)) = resolve(view, member) else { return };
         match judge(prior, row, offer, live, ask, now) {
@@ -360,13 +361,13 @@ pub(crate) fn judge(
     offer: &Offer,
     live: &impl Fn(&Gauge) -> Live,
     ask: &Ask<'_>,
-    now: Instant,
+    now: Moment,
 ) -> Result<Inputs, Exclusion> {
     let live = live(&row.gauge);
-    if let Some(reason) = exclusion(row, offer, ask, live.probing, now) {
+    if let Some(reason) = exclusion(row, offer, ask, live.probing, now.at) {
         return Err(reason);
     }
-    let inputs = row.inputs(offer, &path(row, live, ask, now), now, prior);
+    let inputs = row.inputs(offer, &path(row, live, ask, now.at), now.stamp, prior);
     match ask.deadline.is_some_and(|deadline| inputs.expected() > deadline) {
         true => Err(Exclusion::Deadline),
         false => Ok(inputs),

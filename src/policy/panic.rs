@@ -43,7 +43,7 @@ pub fn left(
     now: Instant,
 ) -> Left {
     let Some(column) = view.column(capability) else { return Left::Enough };
-    let prior = view.prior(capability);
+    let (prior, now) = (view.prior(capability), now.into());
     let (mut well, mut all, mut wanted) = (0, 0, ONE_MILLI);
     for member in column.members() {
         let Some((row, offer)) = resolve(view, *member) else { continue };

@@ -29,10 +29,10 @@ pub fn rank(
         PathKind::Direct => view.direct(ask.caller.cell, ask.capability),
         PathKind::Relayed => view.relayed(ask.capability),
     };
-    let prior = view.prior(ask.capability);
+    let (prior, moment) = (view.prior(ask.capability), now.into());
     let see = |member: &_| {
         let (row, offer) = resolve(view, *member)?;
-        let verdict = judged(judge(prior, row, offer, &live, ask, now));
+        let verdict = judged(judge(prior, row, offer, &live, ask, moment));
         Some(Seen { orchestrator: row.id, member: *member, verdict })
     };
     let mut ranked: Vec<(i32, Seen)> =
@@ -135,10 +135,10 @@ pub fn examine(
     now: Instant,
 ) -> Vec<Seen> {
     let Some(column) = view.column(ask.capability) else { return Vec::new() };
-    let prior = view.prior(ask.capability);
+    let (prior, moment) = (view.prior(ask.capability), now.into());
     let see = |member: &_| {
         let (row, offer) = resolve(view, *member)?;
-        let verdict = judged(judge(prior, row, offer, &live, ask, now));
+        let verdict = judged(judge(prior, row, offer, &live, ask, moment));
         Some(Seen { orchestrator: row.id, member: *member, verdict })
     };
     let mut everyone: Vec<Seen> = column.members().iter().filter_map(see).collect();

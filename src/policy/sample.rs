@@ -45,8 +45,10 @@ pub fn to_measure(
         let (expected, _evidence) = row.expected_from(from);
         let rtt = Micros(scaled(expected.0, carried(row, &surprises)));
         let path = Path { rtt, ..path(row, live, ask, now) };
-        let cost =
-            row.inputs(offer, &path, now, view.prior(offer.capability)).terms(Micros::ZERO).total();
+        let cost = row
+            .inputs(offer, &path, now.into(), view.prior(offer.capability))
+            .terms(Micros::ZERO)
+            .total();
         keep(best, (cost, row.id), n);
     };
     let mut best = Vec::with_capacity(n + 1);

@@ -1,14 +1,13 @@
 //! Everybody who offers one capability, laid out for scanning.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
-use std::sync::Arc;
-use std::time::Instant;
-
+use crate::clock::Stamp;
 use crate::score::Evidence;
 use crate::unit::{Country, Micros, Ppm};
 use crate::view::row::{Member, Offer, Path, Prior, Row};
 use crate::view::{CapabilityId, Slot};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// The whole index of one capability: members in the order of their regions, with the
 /// part of their cost that does not depend on the caller.
@@ -47,7 +46,7 @@ impl Column {
     pub(crate) fn build(
         capability: CapabilityId,
         rows: &[Option<Arc<Row>>],
-        now: Instant,
+        now: Stamp,
         fleet: Ppm,
     ) -> Self {
         let mut found: Vec<(u8, Member)> = Vec::new();
@@ -104,7 +103,7 @@ impl Column {
     }
 
     /// Takes new costs for one member whose region and offer stayed as they were.
-    pub(crate) fn refresh(&mut self, member: Member, row: &Row, now: Instant, fleet: Ppm) {
+    pub(crate) fn refresh(&mut self, member: Member, row: &Row, now: Stamp, fleet: Ppm) {
         let prior = Prior { failing: fleet, service: self.usual };
         let Some(offer) = row.offers.get(usize::from(member.offer)) else { return };
         let Some(at) = self.stretches.iter().position(|it| it.region == row.region) else { return };
@@ -151,7 +150,7 @@ impl Column {
 }
 
 /// Returns the cost of a row's offer besides its path.
-pub(crate) fn extra_us(row: &Row, offer: &Offer, now: Instant, prior: Prior) -> u32 {
+pub(crate) fn extra_us(row: &Row, offer: &Offer, now: Stamp, prior: Prior) -> u32 {
     let nowhere = Path {
         rtt: Micros::ZERO,
         evidence: Evidence::Default,
@@ -168,7 +167,7 @@ pub(crate) fn extra_us(row: &Row, offer: &Offer, now: Instant, prior: Prior) -> 
 }
 
 /// Returns the cost of a row's offer over the path this node relays on.
-pub(crate) fn relayed_us(row: &Row, offer: &Offer, now: Instant, prior: Prior) -> u32 {
+pub(crate) fn relayed_us(row: &Row, offer: &Offer, now: Stamp, prior: Prior) -> u32 {
     let link = Path {
         rtt: row.link.rtt,
         evidence: row.link.evidence,
@@ -184,7 +183,7 @@ pub(crate) fn relayed_us(row: &Row, offer: &Offer, now: Instant, prior: Prior) -
     cost_us(row, offer, &link, now, prior)
 }
 
-fn cost_us(row: &Row, offer: &Offer, path: &Path, now: Instant, prior: Prior) -> u32 {
+fn cost_us(row: &Row, offer: &Offer, path: &Path, now: Stamp, prior: Prior) -> u32 {
     let total = row.inputs(offer, path, now, prior).terms(Micros::ZERO).total();
     u32::try_from(total.0).unwrap_or(u32::MAX)
 }

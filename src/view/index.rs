@@ -6,8 +6,8 @@
 //! when no region left can better the worst of a full list.
 
 use std::sync::Arc;
-use std::time::Instant;
 
+use crate::clock::Stamp;
 use crate::unit::Ppm;
 use crate::view::column::{COLD_ROUND_TRIPS, Column, Stretch};
 use crate::view::row::{Member, Row};
@@ -96,7 +96,7 @@ impl Index {
     /// row that stood there before.
     pub(crate) fn update(
         &mut self,
-        now: Instant,
+        now: Stamp,
         atlas: &Atlas,
         rows: &[Option<Arc<Row>>],
         changed: &[(Slot, Option<Arc<Row>>)],

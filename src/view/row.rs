@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::clock::Stamp;
 use crate::geo::Point;
 use crate::geo::expected_rtt;
 use crate::id::{NodeId, OrchestratorId};
@@ -71,9 +72,9 @@ impl Row {
 
     /// Returns what a cost needs to know of `offer` over `path` at `now`.
     #[inline]
-    pub fn inputs(&self, offer: &Offer, path: &Path, now: Instant, prior: Prior) -> Inputs {
+    pub fn inputs(&self, offer: &Offer, path: &Path, now: Stamp, prior: Prior) -> Inputs {
         let service = offer.service.unwrap_or(prior.service);
-        let age_ms = |at: Instant| age_ms(at, now);
+        let age_ms = |at: Stamp| at.age_ms(now);
         Inputs {
             rtt_us: whole(path.rtt.0),
             evidence: path.evidence,
@@ -108,8 +109,8 @@ impl Row {
 
     /// Returns failures and successes as they weigh at `now`, in thousandths of an event.
     pub fn outcomes_at(&self, now: Instant) -> (u64, u64) {
-        let age = now.saturating_duration_since(self.outcomes.at).as_millis() as u64;
-        let left = |milli: u32| decayed(u64::from(milli), age, OUTCOME_HALF_LIFE_MS);
+        let age_ms = self.outcomes.at.age_ms(now.into()).into();
+        let left = |milli: u32| decayed(u64::from(milli), age_ms, OUTCOME_HALF_LIFE_MS);
         (left(self.outcomes.failures_milli), left(self.outcomes.successes_milli))
     }
 }
@@ -122,7 +123,7 @@ pub struct Path {
     /// Where it comes from.
     pub evidence: Evidence,
     /// When it was measured; `None` for what does not age.
-    pub at: Option<Instant>,
+    pub at: Option<Stamp>,
     /// Round trips until the first byte.
     pub round_trips: u8,
     /// Requests of this node in flight there.
@@ -157,7 +158,7 @@ pub struct Link {
     /// Where it comes from.
     pub evidence: Evidence,
     /// When it was measured; `None` for what does not age.
-    pub at: Option<Instant>,
+    pub at: Option<Stamp>,
     /// The peer that measured it, when [`Evidence::Peer`].
     pub by: Option<NodeId>,
     /// The peer to go through, where that is clearly shorter than the way from here.
@@ -172,7 +173,7 @@ pub struct Outcomes {
     /// Successes, in thousandths of an event.
     pub successes_milli: u32,
     /// The moment the counts are decayed to.
-    pub at: Instant,
+    pub at: Stamp,
     /// The peer that told of failures: the one whose word outweighs what this node saw, or
     /// else the one that knew before this node did, until the orchestrator answers again.
     pub told_by: Option<NodeId>,
@@ -212,7 +213,7 @@ pub struct Offer {
     /// Arrivals of others, in thousandths per second, as last told.
     pub arrivals_milli: u32,
     /// When the load was told.
-    pub load_at: Instant,
+    pub load_at: Stamp,
     /// The price of one unit, in wei; `None` when it names none.
     pub price_wei: Option<u128>,
     /// That price, as the time the operator would wait to save it.
@@ -273,13 +274,6 @@ pub enum Mode {
 /// Brings a count into a `u32`; what does not fit is as good as endless.
 fn whole(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
-}
-
-/// `Duration::as_millis` counts in 128 bits, which a choice would pay for at every candidate.
-#[inline]
-fn age_ms(at: Instant, now: Instant) -> u32 {
-    let age = now.saturating_duration_since(at);
-    whole(age.as_secs().saturating_mul(1000).saturating_add(age.subsec_millis().into()))
 }
 
 /// What is full without anything in flight there is taken to have half a place: whoever goes

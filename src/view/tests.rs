@@ -40,7 +40,7 @@ pub(crate) fn row(atlas: &Atlas, number: u32, region: u8, capabilities: &[Capabi
         capacity_milli: 4_000,
         others_milli: 0,
         arrivals_milli: 0,
-        load_at: now,
+        load_at: now.into(),
         price_wei: None,
         price: Micros::ZERO,
     };
@@ -63,7 +63,7 @@ pub(crate) fn row(atlas: &Atlas, number: u32, region: u8, capabilities: &[Capabi
         },
         told: Arc::default(),
         reach: 0,
-        outcomes: Outcomes { failures_milli: 0, successes_milli: 0, at: now, told_by: None },
+        outcomes: Outcomes { failures_milli: 0, successes_milli: 0, at: now.into(), told_by: None },
         standing: Standing::Ready,
         checked_at: Some(now),
         last_failure: None,
@@ -176,11 +176,11 @@ fn costs(view: &View, list: &[Member], cell: Option<CellId>) -> Vec<u32> {
         let now = view.published_at;
         let prior = Prior { failing: Ppm(0), service: column::SERVICE_DEFAULT };
         match cell {
-            None => column::relayed_us(row, offer, now, prior),
+            None => column::relayed_us(row, offer, now.into(), prior),
             Some(cell) => {
                 let from = &view.atlas.points[usize::from(cell.region())];
                 let path = row.expected_from(from).0.0 as u32 * u32::from(column::COLD_ROUND_TRIPS);
-                path + column::extra_us(row, offer, now, prior)
+                path + column::extra_us(row, offer, now.into(), prior)
             }
         }
     };

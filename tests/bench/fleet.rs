@@ -82,7 +82,7 @@ fn row(atlas: &Atlas, now: Instant, number: usize, draws: &mut Draws) -> Row {
         capacity_milli: 8_000,
         others_milli: draws.below(10_000) as u32,
         arrivals_milli: draws.below(20_000) as u32,
-        load_at: earlier(now, draws),
+        load_at: earlier(now, draws).into(),
         price_wei: Some(1_000),
         price: Micros(draws.below(5_000)),
     };
@@ -95,7 +95,7 @@ fn row(atlas: &Atlas, now: Instant, number: usize, draws: &mut Draws) -> Row {
         region: region as u8,
         country: Country::parse(["DE", "US", "JP", "BR"][region % 4]),
         version: "".into(),
-        link: Link { rtt, evidence: Evidence::Own, at: Some(now), by: None, via: None },
+        link: Link { rtt, evidence: Evidence::Own, at: Some(now.into()), by: None, via: None },
         told: Arc::default(),
         reach: draws.below(600) as i16 - 300,
         outcomes: outcomes(now, draws),
@@ -112,7 +112,7 @@ fn row(atlas: &Atlas, now: Instant, number: usize, draws: &mut Draws) -> Row {
 fn outcomes(now: Instant, draws: &mut Draws) -> Outcomes {
     let failures_milli = if draws.below(20) == 0 { draws.below(3_000) as u32 } else { 0 };
     let successes_milli = draws.below(60_000) as u32;
-    Outcomes { failures_milli, successes_milli, at: earlier(now, draws), told_by: None }
+    Outcomes { failures_milli, successes_milli, at: earlier(now, draws).into(), told_by: None }
 }
 
 /// What is known is up to five seconds old.
@@ -129,7 +129,7 @@ pub(crate) fn tick(rows: &Rows, now: Instant, draws: &mut Draws) -> Rows {
         let mut offers = row.offers.to_vec();
         for offer in &mut offers {
             offer.others_milli = draws.below(10_000) as u32;
-            offer.load_at = earlier(now, draws);
+            offer.load_at = earlier(now, draws).into();
         }
         row.offers = offers.into();
         (*id, Some(Arc::new(row)))

@@ -95,7 +95,7 @@ impl Mesh {
             capacity_milli: 8_000,
             others_milli: 0,
             arrivals_milli: 0,
-            load_at: self.now,
+            load_at: self.now.into(),
             price_wei: None,
             price: Micros::ZERO,
         };
@@ -111,7 +111,12 @@ impl Mesh {
             link,
             told: Arc::default(),
             reach,
-            outcomes: Outcomes { failures_milli, successes_milli, at: self.now, told_by: None },
+            outcomes: Outcomes {
+                failures_milli,
+                successes_milli,
+                at: self.now.into(),
+                told_by: None,
+            },
             standing: Standing::Ready,
             checked_at: Some(self.now),
             last_failure: None,

@@ -191,7 +191,7 @@ impl Held {
             switch_us: 0,
         };
         let prior = Prior { failing: Ppm(1_000), service: Micros::from_ms(100) };
-        let inputs = row.inputs(offer, &path, now, prior);
+        let inputs = row.inputs(offer, &path, now.into(), prior);
         Some((inputs.terms(inputs.expected()).total().0, self.id))
     }
 
