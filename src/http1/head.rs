@@ -210,37 +210,40 @@ impl<'a> Found<'a> {
 
 /// Returns the target, and whether the version is 1.0.
 fn request_line(line: &[u8]) -> Result<(&[u8], bool), Fault> {
-    if memchr::memchr(b'\r', line).is_some() {
-        return Err(Fault::LineEnd);
-    }
-    let mut parts = line.split(|byte| *byte == b' ');
-    let (method, target, version) = (parts.next(), parts.next(), parts.next());
-    let (Some(method), Some(target), Some(version), None) = (method, target, version, parts.next())
-    else {
-        return Err(Fault::RequestLine);
+    // What belongs nowhere in it is told as a broken line where it breaks one.
+    let bad = || match memchr::memchr(b'\r', line) {
+        Some(_) => Fault::LineEnd,
+        None => Fault::RequestLine,
     };
-    if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) {
-        return Err(Fault::RequestLine);
-    }
+    let (method, rest) = word(line, &TOKEN).ok_or_else(bad)?;
     if method == b"CONNECT" {
         return Err(Fault::Connect);
     }
-    let is_visible = |byte: &u8| matches!(byte, 0x21..=0x7e) && *byte != b'#';
+    let (target, version) = word(rest, &VISIBLE).ok_or_else(bad)?;
     let has_form = target.starts_with(b"/")
         || authority(target).is_some_and(is_host)
         || (target == b"*" && method == b"OPTIONS");
-    let path_end = memchr::memchr(b'?', target).unwrap_or(target.len());
     // Some take a backslash in a path for a slash.
-    let is_slashed_back = memchr::memchr(b'\\', &target[..path_end]).is_some();
-    if !has_form || is_slashed_back || !target.iter().all(is_visible) {
-        return Err(Fault::RequestLine);
+    let path_end = memchr::memchr2(b'?', b'\\', target);
+    let is_slashed_back = path_end.is_some_and(|at| target[at] == b'\\');
+    if !has_form || is_slashed_back {
+        return Err(bad());
     }
     match version {
         b"HTTP/1.1" => Ok((target, false)),
         b"HTTP/1.0" => Ok((target, true)),
-        _ if version.starts_with(b"HTTP/") => Err(Fault::Version),
-        _ => Err(Fault::RequestLine),
+        _ if version.starts_with(b"HTTP/") && version.iter().all(|it| is(&VISIBLE, *it)) => {
+            Err(Fault::Version)
+        }
+        _ => Err(bad()),
     }
+}
+
+/// Splits off what stands before the first space: one byte of `allowed` or more, and nothing
+/// else.
+fn word<'a>(bytes: &'a [u8], allowed: &Class) -> Option<(&'a [u8], &'a [u8])> {
+    let end = bytes.iter().position(|byte| !is(allowed, *byte))?;
+    (end > 0 && bytes[end] == b' ').then(|| (&bytes[..end], &bytes[end + 1..]))
 }
 
 /// Returns the authority of a target in absolute form.
@@ -268,8 +271,7 @@ impl<'a> Field<'a> {
         if matches!(bytes.first(), Some(b' ' | b'\t')) {
             return Err(Fault::Folded);
         }
-        let is_of_name = |byte: &u8| NAME[usize::from(*byte)];
-        let colon = bytes.iter().position(|byte| !is_of_name(byte)).ok_or(Fault::Name)?;
+        let colon = bytes.iter().position(|byte| !is(&NAME, *byte)).ok_or(Fault::Name)?;
         if colon == 0 || bytes[colon] != b':' {
             return Err(Fault::Name);
         }
@@ -311,9 +313,10 @@ fn is_plain(word: u64) -> bool {
     (below(word, 0x20) | below(deleted, 1)) & (0x80 * ONES) == 0
 }
 
-/// RFC 9110, section 5.6.2.
-fn is_token(byte: u8) -> bool {
-    TOKEN[usize::from(byte)]
+/// Tells whether a byte belongs to a class.
+#[inline]
+fn is(class: &Class, byte: u8) -> bool {
+    class[usize::from(byte)]
 }
 
 /// A host with an optional port, and nothing that any reader takes for a separator.
@@ -330,10 +333,7 @@ fn is_host(value: &[u8]) -> bool {
             let fits = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
             !address.is_empty() && address.iter().all(fits)
         }),
-        None => {
-            let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_".contains(byte);
-            !name.is_empty() && name.iter().all(fits)
-        }
+        None => !name.is_empty() && name.iter().all(|byte| is(&HOST, *byte)),
     };
     is_named && port.is_none_or(is_port)
 }
@@ -356,40 +356,38 @@ fn digits(value: &[u8]) -> Option<u64> {
     Some(value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
 }
 
-const TOKEN: [bool; 256] = {
+/// For each byte, whether it belongs.
+type Class = [bool; 256];
+
+/// Letters, digits and `others`.
+const fn letters_and(others: &[u8]) -> Class {
     let mut table = [false; 256];
     let mut at = 0;
     while at < 256 {
-        let byte = at as u8;
-        table[at] = byte.is_ascii_alphanumeric()
-            || matches!(
-                byte,
-                b'!' | b'#'
-                    | b'$'
-                    | b'%'
-                    | b'&'
-                    | b'\''
-                    | b'*'
-                    | b'+'
-                    | b'-'
-                    | b'.'
-                    | b'^'
-                    | b'_'
-                    | b'`'
-                    | b'|'
-                    | b'~'
-            );
+        table[at] = (at as u8).is_ascii_alphanumeric();
+        at += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
         at += 1;
     }
     table
-};
+}
+
+/// RFC 9110, section 5.6.2.
+const TOKEN: Class = letters_and(b"!#$%&'*+-.^_`|~");
 /// What a field's name is made of: a token, but for the underscore, which some servers take for
 /// a hyphen.
-const NAME: [bool; 256] = {
+const NAME: Class = {
     let mut table = TOKEN;
     table[b'_' as usize] = false;
     table
 };
+/// What a target is made of; no fragment goes over the wire.
+const VISIBLE: Class = letters_and(b"!\"$%&'()*+,-./:;<=>?@[\\]^_`{|}~");
+/// What a host's name is made of.
+const HOST: Class = letters_and(b".-_");
 /// The longest name of the DNS, with a port.
 const HOST_MAX: usize = 253 + 6;
 /// Fields that mean something before the body only (RFC 9110, section 6.5.1), and those that
