@@ -25,7 +25,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use crate::clock;
 use crate::id::OrchestratorId;
 use crate::uri::ServiceUri;
 use crate::view::outcome::Gauge;
@@ -140,18 +139,19 @@ impl Upstream {
         &self.dialer
     }
 
-    /// Takes an idle connection to `uri`, or makes one.
+    /// Takes a connection to `uri` that is not idle for too long by `now`, or makes one.
     pub async fn lease(
         &self,
         id: OrchestratorId,
         uri: &ServiceUri,
         gauge: &Arc<Gauge>,
+        now: Instant,
     ) -> Result<Lease, ConnectError> {
         let origin = self.origin(id, gauge);
         while let Some(mut idle) = origin.take_idle() {
             // A place is held from here on, also while a dead connection is dropped.
             let place = self.held_place(&origin);
-            let fresh = clock::now().saturating_duration_since(idle.since) < self.params.idle_for;
+            let fresh = now.saturating_duration_since(idle.since) < self.params.idle_for;
             if fresh && is_ready(&mut idle.sender).await {
                 return Ok(Lease { sender: idle.sender, place, warm: true, once: false });
             }

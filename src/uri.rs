@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use http::uri::{Authority, Scheme, Uri};
 
 /// Where an orchestrator answers: `http` or `https`, host, port and an optional base path.
@@ -12,13 +13,18 @@ use http::uri::{Authority, Scheme, Uri};
 /// written, the host is lower case, no trailing slash, no query. Two spellings of one
 /// service compare equal.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceUri {
-    text: Arc<str>,
+pub struct ServiceUri(Arc<Parts>);
+
+/// The text comes first, and decides: of two that are equal the rest is, too.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Parts {
+    text: String,
     tls: bool,
     host_at: u16,
     port_at: u16,
     path_at: u16,
     port: u16,
+    host_field: HeaderValue,
 }
 
 /// Why a text is not a [`ServiceUri`].
@@ -44,33 +50,38 @@ impl ServiceUri {
 
     /// Returns the whole URI, canonical, without a trailing slash.
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.0.text
     }
 
     /// Tells whether the service speaks TLS.
     pub fn is_tls(&self) -> bool {
-        self.tls
+        self.0.tls
     }
 
     /// Returns the host; an IPv6 address without its brackets.
     pub fn host(&self) -> &str {
-        let host = &self.text[usize::from(self.host_at)..usize::from(self.port_at) - 1];
+        let host = &self.0.text[usize::from(self.0.host_at)..usize::from(self.0.port_at) - 1];
         host.trim_start_matches('[').trim_end_matches(']')
     }
 
     /// Returns the port.
     pub fn port(&self) -> u16 {
-        self.port
+        self.0.port
     }
 
-    /// Returns `host:port` as it stands in a `Host` header.
+    /// Returns `host:port`.
     pub fn authority(&self) -> &str {
-        &self.text[usize::from(self.host_at)..usize::from(self.path_at)]
+        &self.0.text[usize::from(self.0.host_at)..usize::from(self.0.path_at)]
+    }
+
+    /// Returns the same as the value of a `Host` field: made once, since every request needs it.
+    pub fn host_field(&self) -> &HeaderValue {
+        &self.0.host_field
     }
 
     /// Returns the base path: empty, or `/…` without a trailing slash.
     pub fn base_path(&self) -> &str {
-        &self.text[usize::from(self.path_at)..]
+        &self.0.text[usize::from(self.0.path_at)..]
     }
 }
 
@@ -119,32 +130,34 @@ impl FromStr for ServiceUri {
         let port_at = host_at + host.len() + 1;
         let text = format!("{scheme}://{host}:{port}{path}");
         let path_at = text.len() - path.len();
-        Ok(Self {
-            text: text.into(),
+        let host_field = HeaderValue::from_str(&text[host_at..path_at]);
+        Ok(Self(Arc::new(Parts {
+            text,
             tls,
             host_at: host_at as u16,
             port_at: port_at as u16,
             path_at: path_at as u16,
             port,
-        })
+            host_field: host_field.map_err(|_no_text| BadUri::Malformed)?,
+        })))
     }
 }
 
 impl fmt::Display for ServiceUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.text)
+        f.pad(&self.0.text)
     }
 }
 
 impl fmt::Debug for ServiceUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.text, f)
+        fmt::Debug::fmt(&self.0.text, f)
     }
 }
 
 impl serde::Serialize for ServiceUri {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&self.text)
+        to.serialize_str(&self.0.text)
     }
 }
 
@@ -189,5 +202,6 @@ mod tests {
         let uri: ServiceUri = "https://[::1]:9/x".parse().unwrap();
         assert_eq!((uri.host(), uri.port(), uri.authority()), ("::1", 9, "[::1]:9"));
         assert_eq!((uri.base_path(), uri.is_tls()), ("/x", true));
+        assert_eq!(uri.host_field(), uri.authority());
     }
 }

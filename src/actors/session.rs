@@ -125,7 +125,7 @@ impl State {
         let request = Request::builder()
             .method(Method::POST)
             .uri(format!("{}/stop", entry.control))
-            .header(header::HOST, entry.uri.authority())
+            .header(header::HOST, entry.uri.host_field())
             .header(header::CONTENT_LENGTH, 0)
             .body(Body::Empty);
         let Ok(request) = request else { return };
@@ -139,7 +139,8 @@ impl State {
         let (entry, shared) = (&self.args.entry, &self.args.shared);
         let view = shared.view.load_full();
         let (_slot, row) = view.orchestrator(entry.orchestrator)?;
-        let mut lease = shared.upstream.lease(row.id, &row.uri, &row.gauge).await.ok()?;
+        let mut lease =
+            shared.upstream.lease(row.id, &row.uri, &row.gauge, clock::now()).await.ok()?;
         let answer = lease.send_within(request, STOP_TIMEOUT).await.ok()?;
         Limited::new(answer.into_body(), 64 * 1024).collect().await.ok()?;
         lease.put_back(clock::now());

@@ -173,7 +173,7 @@ fn known(row: &Row, view: &View, pin: Option<[u8; 32]>) -> Known {
         capability: Arc::clone(view.capabilities.name(offer.capability)),
         runner: offer.runner.as_ref().map(|it| KnownRunner {
             url: Arc::clone(&it.url),
-            path: it.path.clone(),
+            path: it.path.as_ref().map(|it| it.as_str().into()),
             persistent: it.mode == Mode::Persistent,
             gpu: it.gpu.clone(),
             advert: Arc::clone(&it.advert),
@@ -216,7 +216,7 @@ fn row(
             runner: it.runner.map(|it| {
                 Arc::new(Runner {
                     url: it.url,
-                    path: it.path,
+                    path: it.path.and_then(|it| it.parse().ok()),
                     mode: if it.persistent { Mode::Persistent } else { Mode::SingleShot },
                     gpu: it.gpu,
                     advert: it.advert,

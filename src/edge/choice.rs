@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use http::uri::PathAndQuery;
 use metrics::{counter, gauge};
 
 use crate::clock;
@@ -69,12 +70,12 @@ impl Gateway {
             Work::Within { ticket, path, .. } => {
                 let lost = || ServeError::SessionOver("its orchestrator is not known here".into());
                 let (_slot, row) = view.orchestrator(ticket.orchestrator).ok_or_else(lost)?;
-                Ok(Route { row: Arc::clone(row), offer: 0, path: path.clone() })
+                Ok(Route { row: Arc::clone(row), offer: 0, path: readable(path.clone())? })
             }
             Work::Refresh { bound } => {
                 let lost = || ServeError::SessionOver("its orchestrator is not known here".into());
                 let (_slot, row) = view.orchestrator(*bound).ok_or_else(lost)?;
-                let path = format!("{}/refresh-payment", row.uri.base_path());
+                let path = readable(format!("{}/refresh-payment", row.uri.base_path()))?;
                 Ok(Route { row: Arc::clone(row), offer: 0, path })
             }
             Work::New { .. } => self.choose_new(view, job),
@@ -117,12 +118,15 @@ impl Gateway {
         let member = decision.chosen().member;
         self.record(job, app, applied, decision);
         let Work::New { query, .. } = &job.work else { return Err(ServeError::NoDoor) };
-        let route = view.row(member.slot).and_then(|row| {
-            let runner = row.offers.get(usize::from(member.offer))?.runner.as_ref()?;
-            let path = [runner.path.as_deref()?, query].concat();
-            Some(Route { row: Arc::clone(row), offer: member.offer, path })
-        });
-        route.ok_or(ServeError::NoDoor)
+        let row = view.row(member.slot).ok_or(ServeError::NoDoor)?;
+        let offer = row.offers.get(usize::from(member.offer));
+        let runner = offer.and_then(|it| it.runner.as_ref()).ok_or(ServeError::NoDoor)?;
+        let path = runner.path.as_ref().ok_or(ServeError::NoDoor)?;
+        let path = match query.as_str() {
+            "" => path.clone(),
+            query => readable([path.as_str(), query].concat())?,
+        };
+        Ok(Route { row: Arc::clone(row), offer: member.offer, path })
     }
 
     /// Chooses under the rules, narrowed by the client; and once more with a raised ceiling
@@ -268,6 +272,12 @@ impl Gateway {
             self.affinities.keep(clock::now(), (key, *capability), by);
         }
     }
+}
+
+/// Reads the path and query of a request.
+fn readable(path: String) -> Result<PathAndQuery, ServeError> {
+    let bad = |_not_one| ServeError::BadRequest("the path is not a valid URI path".to_owned());
+    PathAndQuery::from_maybe_shared(path).map_err(bad)
 }
 
 impl Applied {

@@ -164,7 +164,8 @@ async fn pass(
         .then(|| hyper::upgrade::on(&mut request));
     let mut request = request.map(Body::stream);
     for _ in 0..2 {
-        let leased = gateway.shared.upstream.lease(row.id, &row.uri, &row.gauge).await;
+        let leased =
+            gateway.shared.upstream.lease(row.id, &row.uri, &row.gauge, clock::now()).await;
         let Ok(mut lease) = leased else { return refusal(UNREACHED) };
         match lease.send_within(request, within).await {
             Ok(response) => return answer(gateway, response, lease, client),

@@ -24,8 +24,10 @@ impl Gateway {
         let counted = matches!(job.work, Work::New { .. });
         let kept = job.kept.take();
         let taken = || Refusal::unprocessed(Why::Full, "the one place of a probation is taken");
-        let mut attempt = Attempt::begin(route, counted, job.belongs(), kept).ok_or_else(taken)?;
-        let exchanged = self.exchange(route, job, &mut attempt).await;
+        let now = clock::now();
+        let attempt = Attempt::begin(route, counted, job.belongs(), kept, now);
+        let mut attempt = attempt.ok_or_else(taken)?;
+        let exchanged = self.exchange(route, job, &mut attempt, now).await;
         attempt.heard();
         let judged = match exchanged {
             Ok(mut exchange) => match self.judge(&mut exchange, route, job).await {

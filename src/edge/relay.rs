@@ -216,7 +216,7 @@ fn within(gateway: &Gateway, job: &Job, route: &Route, status: StatusCode) -> Op
     };
     if *stop && (status.is_success() || gone) {
         entry.note_end(Reason::Stopped);
-    } else if gone && route.path == format!("{}/payment", entry.control) {
+    } else if gone && *route.path.as_str() == format!("{}/payment", entry.control) {
         // Only the orchestrator's own paths tell that the session is gone; an app may answer
         // 404 for reasons of its own.
         entry.note_end(Reason::Lost);

@@ -1,11 +1,12 @@
 //! Where a request goes, how an attempt is counted, and why one failed.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::StatusCode;
 use http::response::Parts;
+use http::uri::PathAndQuery;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming, SizeHint};
 
@@ -27,7 +28,7 @@ pub struct Route {
     /// Position of the offer in its row.
     pub offer: u8,
     /// Path and query there.
-    pub path: String,
+    pub path: PathAndQuery,
 }
 
 /// An orchestrator's answer whose head is here, and the attempt it ends.
@@ -166,6 +167,7 @@ impl Attempt {
         counted: bool,
         bound: bool,
         kept: Option<Kept>,
+        now: Instant,
     ) -> Option<Self> {
         let row = &route.row;
         // What belongs to a session there goes on; only new work is held back.
@@ -177,7 +179,7 @@ impl Attempt {
         if let Some(runner) = offer.and_then(|it| it.runner.as_ref()).filter(|_| counted) {
             row.gauge.note_sought(runner.capacity);
             if row.gauge.begins_spills() {
-                row.gauge.note_filling(clock::now(), runner.capacity);
+                row.gauge.note_filling(now, runner.capacity);
             }
         }
         let is_kept = kept.as_ref().is_some_and(|it| it.orchestrator == row.id);
@@ -185,7 +187,7 @@ impl Attempt {
             .filter(|_| counted && !bound && !is_kept)
             .and_then(|it| Some((it, it.runner.as_ref()?)));
         let doubted = runner.filter(|(offer, runner)| {
-            row.gauge.is_against_claims(clock::now(), offer.capability, runner.capacity)
+            row.gauge.is_against_claims(now, offer.capability, runner.capacity)
         });
         let doubted = doubted.map(|(offer, _runner)| offer.capability);
         if counted {

@@ -3,6 +3,8 @@
 //! Whose fault a silence is depends on who was to speak: while the client's body is still on
 //! its way, the orchestrator owes nothing.
 
+use std::time::Instant;
+
 use http::{Request, Uri, header};
 use http_body::Body as _;
 
@@ -18,26 +20,27 @@ use crate::upstream::{Body, Break, ConnectError, Lease, SendError};
 use crate::view::Row;
 
 impl Gateway {
-    /// Connects, sends `job` and waits for the head of an answer.
+    /// Connects, sends `job` and waits for the head of an answer; `started` is now.
     pub(crate) async fn exchange(
         &self,
         route: &Route,
         job: &mut Job,
         attempt: &mut Attempt,
+        started: Instant,
     ) -> Result<Box<Exchange>, Refusal> {
-        let (row, started) = (&route.row, clock::now());
-        let mut lease = self.lease_for(row, job).await?;
+        let row = &route.row;
+        let mut lease = self.lease_for(row, job, started).await?;
         let connecting = clock::now().saturating_duration_since(started);
         // Only now, with somebody there to take it, is the body touched.
         let body = job.body_to_send(&self.replays).await.map_err(Refusal::client)?;
         let began = clock::now();
         let (body, upload) = Upload::watch(body, job.bounds(), began);
         attempt.await_answer(&upload);
-        let mut request = request(route, job, body)?;
-        let patience = job.patience(began);
+        let mut request = request(route, job, body);
+        let (patience, mut now) = (job.patience(began), began);
         let response = loop {
             // Patience is counted here, where it is known whose turn it is.
-            let sent = upload.outlast(std::pin::pin!(lease.send(request)), patience).await;
+            let sent = upload.outlast(std::pin::pin!(lease.send(request)), patience, now).await;
             let sent = sent.map_err(|waited| in_vain(&waited))?;
             match sent.map_err(|failed| lease.why(failed)) {
                 Ok(response) => match job.via.and_then(|_peer| forward::refused(&response)) {
@@ -47,7 +50,8 @@ impl Gateway {
                 // An idle connection died as it was taken; the request is whole.
                 Err(SendError::Unsent(whole)) => {
                     request = *whole;
-                    lease = self.lease(row).await?;
+                    lease = self.lease(row, clock::now()).await?;
+                    now = clock::now();
                 }
                 Err(SendError::Broken(_)) if upload.is_too_long() => {
                     return Err(Refusal::client(ServeError::TooLarge(job.bounds().max)));
@@ -73,7 +77,7 @@ impl Gateway {
     }
 
     /// Opens the shortest way: through a peer where that is shorter and there is one.
-    async fn lease_for(&self, row: &Row, job: &mut Job) -> Result<Lease, Refusal> {
+    async fn lease_for(&self, row: &Row, job: &mut Job, now: Instant) -> Result<Lease, Refusal> {
         job.via = None;
         if let Some(peer) = row.link.via
             && let Some(lease) = Box::pin(self.lease_through(peer, row, job)).await
@@ -81,11 +85,11 @@ impl Gateway {
             job.via = Some(peer);
             return Ok(lease);
         }
-        self.lease(row).await
+        self.lease(row, now).await
     }
 
-    async fn lease(&self, row: &Row) -> Result<Lease, Refusal> {
-        let leased = self.shared.upstream.lease(row.id, &row.uri, &row.gauge).await;
+    async fn lease(&self, row: &Row, now: Instant) -> Result<Lease, Refusal> {
+        let leased = self.shared.upstream.lease(row.id, &row.uri, &row.gauge, now).await;
         leased.map_err(|error| {
             let why = match &error {
                 ConnectError::Full(_) => Why::Full,
@@ -100,21 +104,17 @@ impl Gateway {
     }
 }
 
-fn request(route: &Route, job: &Job, body: Body) -> Result<Request<Body>, Refusal> {
+fn request(route: &Route, job: &Job, body: Body) -> Request<Body> {
     let mut request = Request::new(body);
     *request.method_mut() = job.visit.method.clone();
-    *request.uri_mut() = route.path.parse::<Uri>().map_err(|_bad| {
-        Refusal::client(ServeError::BadRequest("the path is not a valid URI path".into()))
-    })?;
-    let authority = header::HeaderValue::from_str(route.row.uri.authority());
-    let authority = authority.map_err(|bad| Refusal::unprocessed(Why::Broken, &bad.to_string()))?;
-    *request.headers_mut() = onward(job, authority);
+    *request.uri_mut() = Uri::from(route.path.clone());
+    *request.headers_mut() = onward(job, route.row.uri.host_field().clone());
     if request.body().size_hint().exact().is_none() {
         // Unasked, hyper leaves out a body of unknown length where few requests have one.
         let chunked = header::HeaderValue::from_static("chunked");
         request.headers_mut().insert(header::TRANSFER_ENCODING, chunked);
     }
-    Ok(request)
+    request
 }
 
 /// Whose doing it is that no answer came.

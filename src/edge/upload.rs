@@ -69,9 +69,9 @@ impl Upload {
         &self,
         mut sending: Pin<&mut impl Future<Output = T>>,
         patience: Duration,
+        mut now: Instant,
     ) -> Result<T, Waited> {
         loop {
-            let now = clock::now();
             let (wait, stalled) = match self.end() {
                 // What broke off is not answered as if it were whole; a moment is left to an
                 // answer that was on its way.
@@ -96,6 +96,7 @@ impl Upload {
             if let Ok(answered) = tokio::time::timeout(wait, sending.as_mut()).await {
                 return Ok(answered);
             }
+            now = clock::now();
         }
     }
 

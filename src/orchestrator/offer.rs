@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::uri::PathAndQuery;
 use sha2::{Digest, Sha256};
 
 use crate::livepeer::capability;
@@ -313,7 +314,7 @@ fn runner_of(uri: &ServiceUri, advert: &runner::Runner) -> Runner {
     let gpu = advert.gpu.as_ref().map_or("", |it| &it.name);
     Runner {
         url: advert.url.as_str().into(),
-        path: path_of(uri, &advert.url).map(Into::into),
+        path: path_of(uri, &advert.url),
         mode: match advert.mode {
             runner::Mode::Persistent => Mode::Persistent,
             runner::Mode::SingleShot => Mode::SingleShot,
@@ -335,12 +336,12 @@ fn variant(price: &str, gpu: &str) -> u32 {
 }
 
 /// Returns path and query of `url` when it lies at the orchestrator's own origin.
-fn path_of<'a>(uri: &ServiceUri, url: &'a str) -> Option<&'a str> {
+fn path_of(uri: &ServiceUri, url: &str) -> Option<PathAndQuery> {
     let (scheme, rest) = url.split_once("://")?;
     let at = rest.find('/')?;
     let origin: ServiceUri = format!("{scheme}://{}", &rest[..at]).parse().ok()?;
     let same = origin.authority() == uri.authority() && origin.is_tls() == uri.is_tls();
-    same.then(|| &rest[at..])
+    rest[at..].parse().ok().filter(|_| same)
 }
 
 /// The most names one orchestrator offers in its life: the table of all has 4,096.

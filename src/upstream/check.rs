@@ -60,9 +60,7 @@ async fn ask(dialer: &Dialer, uri: &ServiceUri, ask_info: bool) -> Result<Answer
     let mut request = request(Method::GET, uri, "/discovery", Body::Empty);
     // An origin is asked by the path alone (RFC 9112, section 3.2.1).
     *request.uri_mut() = format!("{}/discovery", uri.base_path()).parse().unwrap_or_default();
-    if let Ok(host) = uri.authority().parse() {
-        request.headers_mut().insert(http::header::HOST, host);
-    }
+    request.headers_mut().insert(http::header::HOST, uri.host_field().clone());
     let started = clock::now();
     let answer = sender.send_request(request).await.map_err(unreadable)?;
     let rtt = Some(Micros::from(clock::now() - started));

@@ -97,9 +97,7 @@ impl Kept {
         let (sender, connection) = http1::handshake::<_, Body>(connected.io).await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(connection);
-        let host = header::HeaderValue::from_str(url.authority());
-        let host = host.map_err(|bad| FetchError::Body(bad.to_string()))?;
-        Ok(Self { sender, host, _tasks: tasks })
+        Ok(Self { sender, host: url.host_field().clone(), _tasks: tasks })
     }
 
     async fn exchange_now(

@@ -3,6 +3,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::clock;
 
 const ID: OrchestratorId = OrchestratorId(1);
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -28,7 +29,7 @@ fn request() -> Request<Body> {
 async fn sweeping_closes_old_connections_and_counts_them_out() {
     let (upstream, listener, uri) = upstream().await;
     let gauge = Arc::new(Gauge::default());
-    let mut lease = upstream.lease(ID, &uri, &gauge).await.unwrap();
+    let mut lease = upstream.lease(ID, &uri, &gauge, clock::now()).await.unwrap();
     let answer = async {
         let (mut tcp, _peer) = listener.accept().await.unwrap();
         assert!(tcp.read(&mut [0; 1024]).await.unwrap() > 0);
@@ -51,7 +52,7 @@ async fn sweeping_closes_old_connections_and_counts_them_out() {
 async fn a_fresh_connection_that_closes_at_once_is_no_reason_to_try_again() {
     let (upstream, listener, uri) = upstream().await;
     let gauge = Arc::new(Gauge::default());
-    let mut lease = upstream.lease(ID, &uri, &gauge).await.unwrap();
+    let mut lease = upstream.lease(ID, &uri, &gauge, clock::now()).await.unwrap();
     drop(listener.accept().await.unwrap());
     while !lease.sender.is_closed() {
         tokio::task::yield_now().await;

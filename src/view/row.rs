@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::uri::PathAndQuery;
+
 use crate::clock::Stamp;
 use crate::geo::Point;
 use crate::geo::expected_rtt;
@@ -242,9 +244,9 @@ impl Member {
 pub struct Runner {
     /// Its URL, as advertised.
     pub url: Arc<str>,
-    /// Path and query of that URL; `None` when it lies at another origin than its
-    /// orchestrator, in which case nothing is relayed to it.
-    pub path: Option<Arc<str>>,
+    /// Path and query of that URL; `None` when they are none, or lie at another origin than
+    /// their orchestrator, in which case nothing is relayed to it.
+    pub path: Option<PathAndQuery>,
     /// How work is given to it.
     pub mode: Mode,
     /// The graphics card's name, where told.

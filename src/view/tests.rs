@@ -24,7 +24,7 @@ pub(crate) fn row(atlas: &Atlas, number: u32, region: u8, capabilities: &[Capabi
     let now = clock::now();
     let runner = Runner {
         url: "https://o.example:8935/apps/echo/session".into(),
-        path: Some("/apps/echo/session".into()),
+        path: Some(http::uri::PathAndQuery::from_static("/apps/echo/session")),
         mode: Mode::Persistent,
         gpu: None,
         advert: "{}".into(),
