@@ -261,6 +261,21 @@ fn a_runner_at_another_origin_is_not_relayed_to() {
 }
 
 #[test]
+fn a_runner_without_a_path_that_can_be_asked_for_is_not_relayed_to() {
+    let path = |url: &str| {
+        let (now, mut it) = fresh();
+        let runner = format!(r#"{{"url":"{url}","app":"a","mode":"single-shot"}}"#);
+        it.handle_check(now, answer(40, vec![advert(&runner)]));
+        let path = row(&mut it, now).offers[0].runner.as_ref().unwrap().path.clone();
+        path.map(|it| it.to_string())
+    };
+    assert_eq!(path("https://o:1/run?a=b").as_deref(), Some("/run?a=b"));
+    for bad in ["https://o:1/a b", "https://o:1/a\\\\b\\u0001", "https://o:1"] {
+        assert_eq!(path(bad), None, "{bad}");
+    }
+}
+
+#[test]
 fn most_of_its_observers_keep_this_node_away_until_it_sees_for_itself() {
     let (now, mut it) = fresh();
     it.handle_check(now, answer(10, vec![echo(4, 0)]));

@@ -32,7 +32,8 @@ pub enum Exclusion {
     Dialed,
     /// Work is given to it the other way (persistent or single-shot).
     Mode,
-    /// Its runner answers at another origin than its own; nothing is relayed there.
+    /// Its runner answers at another origin than its own, or at no path; nothing is relayed
+    /// there.
     ForeignOrigin,
     /// It runs on another graphics card than asked for.
     Gpu,
