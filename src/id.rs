@@ -27,7 +27,12 @@ impl Name {
 
     /// Returns the name as text.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    /// Returns the name's bytes, without a look at whether they are text.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
     }
 }
 
@@ -84,6 +89,11 @@ macro_rules! named {
             /// Returns the id as text.
             pub fn as_str(&self) -> &str {
                 self.0.as_str()
+            }
+
+            /// Returns its bytes, without a look at whether they are text.
+            pub fn as_bytes(&self) -> &[u8] {
+                self.0.as_bytes()
             }
         }
 

@@ -55,11 +55,11 @@ impl Marks {
             }
         };
         put(SERVER_TIMING, b"");
-        put(NODE, gateway.identity.node.as_str().as_bytes());
+        put(NODE, gateway.identity.node.as_bytes());
         put(ORCHESTRATOR, Hex::of(route.row.id.0).as_bytes());
-        put(REGION, view.atlas.name(route.row.region).as_str().as_bytes());
+        put(REGION, view.atlas.name(route.row.region).as_bytes());
         if let Some(via) = job.via {
-            put(VIA, via.as_str().as_bytes());
+            put(VIA, via.as_bytes());
         }
         let wants_explained = job.visit.fields.has(Fields::EXPLAIN);
         if let Some(decision) = job.decision {

@@ -42,7 +42,7 @@ pub fn observes(local: NodeId, orchestrator: OrchestratorId, nodes: &[Candidate]
 /// A number of the pair as good as drawn: the greatest of an orchestrator's observe it.
 fn weight(node: NodeId, orchestrator: OrchestratorId) -> u64 {
     let mut word = orchestrator.0;
-    for chunk in node.as_str().as_bytes().chunks(8) {
+    for chunk in node.as_bytes().chunks(8) {
         let mut bytes = [0; 8];
         bytes[..chunk.len()].copy_from_slice(chunk);
         word = mixed(word ^ u64::from_le_bytes(bytes));

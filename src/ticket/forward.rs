@@ -42,7 +42,7 @@ impl Key {
 }
 
 fn body(entry: NodeId, orchestrator: OrchestratorId, expires: u64) -> Vec<u8> {
-    let name = entry.as_str().as_bytes();
+    let name = entry.as_bytes();
     [&[VERSION][..], &orchestrator.0.to_be_bytes(), &expires.to_be_bytes(), name].concat()
 }
 

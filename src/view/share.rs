@@ -102,7 +102,7 @@ impl Deal<'_> {
     /// A number of the pair as good as drawn, and the name where two are equal.
     fn rank(&self, node: NodeId) -> (u64, NodeId) {
         let mut word = self.orchestrator.0;
-        for chunk in node.as_str().as_bytes().chunks(8) {
+        for chunk in node.as_bytes().chunks(8) {
             let mut bytes = [0; 8];
             bytes[..chunk.len()].copy_from_slice(chunk);
             word = mixed(word ^ u64::from_le_bytes(bytes));
