@@ -1,5 +1,6 @@
 //! One log event as one line of JSON, written by hand: there is one for every request.
 
+use std::cell::Cell;
 use std::fmt::{self, Write};
 use std::time::Duration;
 
@@ -100,7 +101,22 @@ impl Write for Inner<'_, '_> {
 
 /// Returns a time since the Unix epoch as RFC 3339 has it, in UTC to the microsecond.
 fn stamp(time: Duration) -> [u8; STAMP.len()] {
-    let (days, second) = (time.as_secs() / 86_400, time.as_secs() % 86_400);
+    thread_local! {
+        /// The second of the last line: most differ from the one before behind the point only.
+        static LAST: Cell<(u64, [u8; STAMP.len()])> = const { Cell::new((u64::MAX, *STAMP)) };
+    }
+    let (last, mut text) = LAST.get();
+    if last != time.as_secs() {
+        text = second(time.as_secs());
+        LAST.set((time.as_secs(), text));
+    }
+    put(&mut text[20..26], time.subsec_micros().into());
+    text
+}
+
+/// Returns a second since the Unix epoch in that form, without what comes behind the point.
+fn second(second: u64) -> [u8; STAMP.len()] {
+    let (days, second) = (second / 86_400, second % 86_400);
     // Years that begin in March end with their leap day; eras of 400 of them are alike.
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
@@ -111,20 +127,21 @@ fn stamp(time: Duration) -> [u8; STAMP.len()] {
         (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
     let year = era * 400 + year + u64::from(month <= 2);
     let mut text = *STAMP;
-    let mut put = |at: usize, n_digits: usize, mut value: u64| {
-        for digit in text[at..at + n_digits].iter_mut().rev() {
-            *digit = b'0' + (value % 10) as u8;
-            value /= 10;
-        }
-    };
-    put(0, 4, year);
-    put(5, 2, month);
-    put(8, 2, day);
-    put(11, 2, second / 3600);
-    put(14, 2, second / 60 % 60);
-    put(17, 2, second % 60);
-    put(20, 6, u64::from(time.subsec_micros()));
+    put(&mut text[0..4], year);
+    put(&mut text[5..7], month);
+    put(&mut text[8..10], day);
+    put(&mut text[11..13], second / 3600);
+    put(&mut text[14..16], second / 60 % 60);
+    put(&mut text[17..19], second % 60);
     text
+}
+
+/// Writes the last digits of a number, as many as there is room for.
+fn put(digits: &mut [u8], mut value: u64) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
 }
 
 /// The field whose value is the text of an object, written before, with its closing brace
