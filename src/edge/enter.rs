@@ -120,15 +120,16 @@ async fn dispatch(
     started: Instant,
 ) -> (&'static str, Result<Response<Body>, ServeError>) {
     let door = door(request.uri().path());
+    let params = gateway.params.load_full();
     let visit = Visit {
         started,
         trace: trace(&request, fields),
         located: gateway.locate(arrival, request.headers(), started),
         tls: gateway.is_tls(&arrival.connection, request.headers()),
-        authority: authority(&request),
+        authority: if params.public_url.is_none() { authority(&request) } else { None },
         fields,
         method: request.method().clone(),
-        params: gateway.params.load_full(),
+        params,
         busy: Some(Arc::new(Busy::begin(&arrival.connection))),
         door,
     };

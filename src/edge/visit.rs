@@ -23,7 +23,8 @@ pub struct Visit {
     pub located: Arc<Located>,
     /// Whether the client reached this node, or the proxy before it, by TLS.
     pub tls: bool,
-    /// The authority the client named; `None` when it named none that is one.
+    /// The authority the client named; `None` when it named none that is one, and where the
+    /// configuration says how clients reach this node.
     pub authority: Option<HeaderValue>,
     /// Which of the fields that mean something here its head has.
     pub fields: Fields,
