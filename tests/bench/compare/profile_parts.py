@@ -11,6 +11,7 @@ import sys
 
 # The first pattern that fits names the part.
 PARTS = [
+    ("choose", r"row::Row::inputs"),
     ("background, by the clock", r"View::next|view::(index|column|row|View)|portolan::actors|ractor"
                                  r"|portolan::(orchestrator|directory)|upstream::check|prometheus"
                                  r"|portolan::net::rtt|netlink"),
