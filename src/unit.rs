@@ -1,5 +1,7 @@
 //! Integers that know their unit.
 
+pub mod stamp;
+
 use std::fmt;
 use std::ops::Add;
 use std::sync::LazyLock;

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use crate::clock::Moment;
 use crate::id::OrchestratorId;
 use crate::policy::ask::{Ask, PathKind};
 use crate::policy::decide::{decide, terms_of};
 use crate::policy::filter::{Exclusion, exclusion};
 use crate::score::{Evidence, Inputs, Terms};
 use crate::unit::Micros;
+use crate::unit::stamp::Moment;
 use crate::view::outcome::Gauge;
 use crate::view::row::{Offer, Path, Prior, Row};
 use crate::view::{Member, View};

@@ -1,7 +1,7 @@
 //! Everybody who offers one capability, laid out for scanning.
 
-use crate::clock::Stamp;
 use crate::score::Evidence;
+use crate::unit::stamp::Stamp;
 use crate::unit::{Country, Micros, Ppm};
 use crate::view::row::{Member, Offer, Path, Prior, Row};
 use crate::view::{CapabilityId, Slot};

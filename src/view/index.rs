@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use crate::clock::Stamp;
 use crate::unit::Ppm;
+use crate::unit::stamp::Stamp;
 use crate::view::column::{COLD_ROUND_TRIPS, Column, Stretch};
 use crate::view::row::{Member, Row};
 use crate::view::{Atlas, CapabilityId, CellId, Slot};

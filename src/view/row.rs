@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use http::uri::PathAndQuery;
 
-use crate::clock::Stamp;
 use crate::geo::Point;
 use crate::geo::expected_rtt;
 use crate::id::{NodeId, OrchestratorId};
 use crate::score::{Evidence, Inputs, OUTCOME_HALF_LIFE_MS};
+use crate::unit::stamp::Stamp;
 use crate::unit::{Country, Micros, Ppm, decayed, scaled};
 use crate::uri::ServiceUri;
 use crate::view::outcome::Gauge;
