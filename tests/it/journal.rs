@@ -45,6 +45,9 @@ async fn every_request_served_is_one_sound_line_without_an_address() {
         .finish();
     // This test's runtime has one thread, which is all the node runs on.
     let _logs = tracing::subscriber::set_default(subscriber);
+    // With a single subscriber in the process, the library asks that of whichever thread comes by
+    // a line first whether it is of interest; those of other tests have none.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
 
     let orchs = [Orch::start(params()).await];
     let node = Setup::new("journal").start(&orchs).await;
