@@ -46,13 +46,15 @@ impl Marks {
         route: &Route,
         headers: &mut HeaderMap,
     ) {
+        headers.reserve(NUMBER);
         let mut values = self.values;
-        let mut ends = [0; NUMBER];
-        ends[0] = values.len();
-        let mut put = |at: usize, text: &[u8]| {
+        let mut put = |name: HeaderName, text: &[u8]| {
             values.extend_from_slice(text);
-            ends[at] = values.len();
+            if let Ok(value) = HeaderValue::from_maybe_shared(values.split().freeze()) {
+                headers.insert(name, value);
+            }
         };
+        put(SERVER_TIMING, b"");
         put(NODE, gateway.identity.node.as_bytes());
         put(ORCHESTRATOR, Hex::of(route.row.id.0).as_bytes());
         put(REGION, view.atlas.name(route.row.region).as_bytes());
@@ -67,35 +69,17 @@ impl Marks {
                 put(EXPLAIN, explain::short(view, &record).as_bytes());
             }
         }
-        headers.reserve(NUMBER);
-        let (values, mut begin) = (values.freeze(), 0);
-        // What was not put has no end, and so no value.
-        for (name, end) in NAMES.iter().zip(ends).filter(|(_name, end)| *end > 0) {
-            if let Ok(value) = HeaderValue::from_maybe_shared(values.slice(begin..end)) {
-                headers.insert(name.clone(), value);
-            }
-            begin = end;
-        }
     }
 }
 
-/// Their names, in the order of their values: five always, one where the answer came through a
-/// peer, and one on demand.
-static NAMES: [HeaderName; NUMBER] = [
-    HeaderName::from_static("server-timing"),
-    HeaderName::from_static("portolan-node"),
-    HeaderName::from_static("portolan-orchestrator"),
-    HeaderName::from_static("portolan-region"),
-    HeaderName::from_static("portolan-via"),
-    HeaderName::from_static("portolan-decision"),
-    HeaderName::from_static("portolan-explain"),
-];
+/// Five fields, one where the answer came through a peer, and one on demand.
 const NUMBER: usize = 7;
-const NODE: usize = 1;
-const ORCHESTRATOR: usize = 2;
-const REGION: usize = 3;
-const VIA: usize = 4;
-const DECISION: usize = 5;
-const EXPLAIN: usize = 6;
 /// What to reserve for the values of five, in bytes.
 const TYPICAL: usize = 192;
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const NODE: HeaderName = HeaderName::from_static("portolan-node");
+const ORCHESTRATOR: HeaderName = HeaderName::from_static("portolan-orchestrator");
+const VIA: HeaderName = HeaderName::from_static("portolan-via");
+const REGION: HeaderName = HeaderName::from_static("portolan-region");
+const DECISION: HeaderName = HeaderName::from_static("portolan-decision");
+const EXPLAIN: HeaderName = HeaderName::from_static("portolan-explain");
