@@ -49,7 +49,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::Response;
+use http::{HeaderValue, Response};
 use rand::RngExt;
 
 use crate::actors::Shared;
@@ -155,6 +155,8 @@ pub struct Gateway {
     /// By which requests go through peers; empty on a node without any.
     pub carrier: OnceLock<Endpoint>,
     key: ticket::Key,
+    /// Its name, as every answer tells it.
+    name: HeaderValue,
     ways: Ways,
     bindings: Bindings,
     affinities: Affinities,
@@ -266,8 +268,10 @@ impl Gateway {
         let places = Arc::<Places>::default();
         let bell: Arc<dyn Bell> = Arc::clone(&places) as _;
         shared.board.hang(bell);
+        let name = HeaderValue::from_bytes(identity.node.as_bytes());
         Self {
             identity,
+            name: name.expect("a name is letters, digits and '-', '_', '.'"),
             places,
             pressure: Pressure::default(),
             in_flight: Arc::default(),

@@ -47,6 +47,7 @@ impl Marks {
         headers: &mut HeaderMap,
     ) {
         headers.reserve(NUMBER);
+        headers.insert(NODE, gateway.name.clone());
         let mut values = self.values;
         let mut put = |name: HeaderName, text: &[u8]| {
             values.extend_from_slice(text);
@@ -55,7 +56,6 @@ impl Marks {
             }
         };
         put(SERVER_TIMING, b"");
-        put(NODE, gateway.identity.node.as_bytes());
         put(ORCHESTRATOR, Hex::of(route.row.id.0).as_bytes());
         put(REGION, view.atlas.name(route.row.region).as_bytes());
         if let Some(via) = job.via {
