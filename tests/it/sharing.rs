@@ -114,14 +114,11 @@ async fn three_nodes_share_ten_places_with_a_tenth_of_the_refusals() {
     println!("shared:       {shared:?}");
     assert!(shared.later * 10 <= alone.later, "{alone:?} {shared:?}");
     assert!(shared.refused * 10 <= alone.refused, "{alone:?} {shared:?}");
-    // A starved machine takes its time to hand a place on; the simulation holds the work done to
-    // what it comes to.
+    // A starved machine takes its time to hand a place on, and one node may be late to a rush of
+    // some seconds; the simulation holds work and parts to what they come to.
     assert!(shared.served * 100 >= alone.served * 70, "{alone:?} {shared:?}");
     let least = shared.at_node.iter().min().unwrap();
-    assert!(
-        least * 5 >= shared.served,
-        "no node has less than three fifths of a third: {shared:?}"
-    );
+    assert!(least * 12 >= shared.served, "no node has less than a quarter of a third: {shared:?}");
 }
 
 /// Twenty clients of a region with two places, and sixteen more elsewhere; returns the most that
