@@ -188,25 +188,23 @@ impl<'a> Found<'a> {
         self.fields += 1;
         // The lengths alone leave most fields out.
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => {
+            4 if is_named(name, b"host") => {
                 if self.host.is_some() || !is_host(value) {
                     return Err(Fault::Host);
                 }
                 self.host = Some(value);
             }
-            6 if name.eq_ignore_ascii_case(b"expect")
-                && !value.eq_ignore_ascii_case(b"100-continue") =>
-            {
+            6 if is_named(name, b"expect") && !value.eq_ignore_ascii_case(b"100-continue") => {
                 return Err(Fault::Expect);
             }
-            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
+            7 if is_named(name, b"upgrade") => self.upgrade = true,
+            14 if is_named(name, b"content-length") => {
                 if self.length.is_some() {
                     return Err(Fault::Length);
                 }
                 self.length = Some(digits(value).ok_or(Fault::Length)?);
             }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+            17 if is_named(name, b"transfer-encoding") => {
                 if self.chunked || is_old || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(Fault::Coding);
                 }
@@ -242,7 +240,7 @@ fn request_line(line: &[u8]) -> Result<(&[u8], bool), Fault> {
     match version {
         b"HTTP/1.1" => Ok((target, false)),
         b"HTTP/1.0" => Ok((target, true)),
-        _ if version.starts_with(b"HTTP/") && version.iter().all(|it| is(&VISIBLE, *it)) => {
+        _ if version.starts_with(b"HTTP/") && span(version, &VISIBLE) == version.len() => {
             Err(Fault::Version)
         }
         _ => Err(bad()),
@@ -252,8 +250,25 @@ fn request_line(line: &[u8]) -> Result<(&[u8], bool), Fault> {
 /// Splits off what stands before the first space: one byte of `allowed` or more, and nothing
 /// else.
 fn word<'a>(bytes: &'a [u8], allowed: &Class) -> Option<(&'a [u8], &'a [u8])> {
-    let end = bytes.iter().position(|byte| !is(allowed, *byte))?;
-    (end > 0 && bytes[end] == b' ').then(|| (&bytes[..end], &bytes[end + 1..]))
+    let end = span(bytes, allowed);
+    (end > 0 && bytes.get(end) == Some(&b' ')).then(|| (&bytes[..end], &bytes[end + 1..]))
+}
+
+/// Returns how many bytes of `allowed` stand first.
+fn span(bytes: &[u8], allowed: &Class) -> usize {
+    // Four at a time, without a look at each whether it is the last.
+    let all = |four: &&[u8; 4]| four.iter().fold(true, |all, byte| all & is(allowed, *byte));
+    let at = 4 * bytes.as_chunks().0.iter().take_while(all).count();
+    at + bytes[at..].iter().take_while(|byte| is(allowed, **byte)).count()
+}
+
+/// Tells whether a field's name is `lower`, in whatever case: of what names are made of, only
+/// the two cases of a letter differ in that one bit.
+fn is_named<const N: usize>(name: &[u8], lower: &[u8; N]) -> bool {
+    let differs = |name: &[u8; N]| {
+        name.iter().zip(lower).fold(0, |differs, (byte, lower)| differs | ((byte | 0x20) ^ lower))
+    };
+    name.try_into().is_ok_and(|name| differs(name) == 0)
 }
 
 /// Returns the authority of a target in absolute form.
@@ -281,8 +296,8 @@ impl<'a> Field<'a> {
         if matches!(bytes.first(), Some(b' ' | b'\t')) {
             return Err(Fault::Folded);
         }
-        let colon = bytes.iter().position(|byte| !is(&NAME, *byte)).ok_or(Fault::Name)?;
-        if colon == 0 || bytes[colon] != b':' {
+        let colon = span(bytes, &NAME);
+        if colon == 0 || bytes.get(colon) != Some(&b':') {
             return Err(Fault::Name);
         }
         let after = &bytes[colon + 1..];
@@ -304,23 +319,29 @@ fn control(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     let mut at = 0;
     for word in words {
-        // The usual eight have none, and no tab either.
-        if !is_plain(u64::from_le_bytes(*word))
-            && let Some(found) = word.iter().position(is_control)
-        {
-            return at + found;
+        if let Some(first) = first_low(u64::from_le_bytes(*word)) {
+            let found = match word[first] {
+                b'\t' => word.iter().position(is_control),
+                _ => Some(first),
+            };
+            if let Some(found) = found {
+                return at + found;
+            }
         }
         at += 8;
     }
     at + rest.iter().position(is_control).unwrap_or(rest.len())
 }
 
-/// Tells whether none of eight bytes is below 0x20, or 0x7f.
-fn is_plain(word: u64) -> bool {
+/// Returns where, counted from the lowest, the first of eight bytes is that is below 0x20, or
+/// 0x7f.
+fn first_low(word: u64) -> Option<usize> {
     const ONES: u64 = 0x0101_0101_0101_0101;
     let deleted = word ^ (0x7f * ONES);
+    // A byte takes from those above it only, so that the lowest mark is never a wrong one.
     let below = |word: u64, bound: u64| word.wrapping_sub(bound * ONES) & !word;
-    (below(word, 0x20) | below(deleted, 1)) & (0x80 * ONES) == 0
+    let marks = (below(word, 0x20) | below(deleted, 1)) & (0x80 * ONES);
+    (marks != 0).then(|| marks.trailing_zeros() as usize / 8)
 }
 
 /// Tells whether a byte belongs to a class.
@@ -343,7 +364,7 @@ fn is_host(value: &[u8]) -> bool {
             let fits = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
             !address.is_empty() && address.iter().all(fits)
         }),
-        None => !name.is_empty() && name.iter().all(|byte| is(&HOST, *byte)),
+        None => !name.is_empty() && span(name, &HOST) == name.len(),
     };
     is_named && port.is_none_or(is_port)
 }
@@ -427,3 +448,29 @@ const NEVER_LATE: [&[u8]; 23] = [
     b"x-forwarded-proto",
     b"x-real-ip",
 ];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn bytes_looked_at_together_are_seen_as_one_by_one(
+            bytes in proptest::collection::vec(
+                prop_oneof![Just(b'\t'), 0..=0x21_u8, 0x7e..=0x81_u8, any::<u8>(), Just(b'a')], 0..40,
+            ),
+            name in "[-A-Za-z0-9.!^`|~]{0,3}(?i:content-length|-host)?",
+        ) {
+            let one_by_one = |wanted: &dyn Fn(&u8) -> bool| {
+                bytes.iter().position(wanted).unwrap_or(bytes.len())
+            };
+            let is_control = |byte: &u8| *byte != b'\t' && byte.is_ascii_control();
+            prop_assert_eq!(control(&bytes), one_by_one(&is_control));
+            prop_assert_eq!(span(&bytes, &NAME), one_by_one(&|byte| !is(&NAME, *byte)));
+            let (name, lower) = (name.as_bytes(), b"content-length");
+            prop_assert_eq!(is_named(name, lower), name.eq_ignore_ascii_case(lower));
+        }
+    }
+}
