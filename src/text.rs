@@ -23,7 +23,7 @@ impl<'a> Object<'a> {
     /// Appends a field whose value is already JSON.
     #[inline(always)]
     pub fn json(&mut self, key: &str, value: &str) {
-        self.key(key);
+        self.key(key, "\":");
         self.text.push_str(value);
     }
 
@@ -41,8 +41,7 @@ impl<'a> Object<'a> {
     /// Appends a text.
     #[inline]
     pub fn text(&mut self, key: &str, value: &str) {
-        self.key(key);
-        self.text.push('"');
+        self.key(key, "\":\"");
         escape(self.text, value);
         self.text.push('"');
     }
@@ -50,16 +49,14 @@ impl<'a> Object<'a> {
     /// Appends a text of which it is known that nothing in it needs an escape.
     #[inline(always)]
     pub fn name(&mut self, key: &str, value: &str) {
-        self.key(key);
-        self.text.push('"');
+        self.key(key, "\":\"");
         self.text.push_str(value);
         self.text.push('"');
     }
 
     /// Appends what `value` looks like, as a text.
     pub fn shown(&mut self, key: &str, value: fmt::Arguments<'_>) {
-        self.key(key);
-        self.text.push('"');
+        self.key(key, "\":\"");
         // Writing to a text does not fail; whoever shows itself badly is cut there.
         let _cut: fmt::Result = Escaped(self.text).write_fmt(value);
         self.text.push('"');
@@ -68,7 +65,7 @@ impl<'a> Object<'a> {
     /// Appends a number.
     #[inline(always)]
     pub fn number(&mut self, key: &str, value: u64) {
-        self.key(key);
+        self.key(key, "\":");
         self.text.push_str(itoa::Buffer::new().format(value));
     }
 
@@ -91,13 +88,14 @@ impl<'a> Object<'a> {
         self.text.push('}');
     }
 
-    // Within its callers a key is a constant, and so a store or two.
+    /// Appends a key and what stands between it and its value. Within its callers both are
+    /// constants, and so a store or two.
     #[inline(always)]
-    fn key(&mut self, key: &str) {
+    fn key(&mut self, key: &str, between: &str) {
         self.text.push_str(if self.empty { "\"" } else { ",\"" });
         self.empty = false;
         self.text.push_str(key);
-        self.text.push_str("\":");
+        self.text.push_str(between);
     }
 }
 
