@@ -76,3 +76,44 @@ impl Decisions {
         ring.iter().rev().take(n).cloned().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geo::Confidence;
+    use crate::policy::ask::{Caller, Rules};
+    use crate::policy::{Ask, choose};
+    use crate::view::CapabilityId;
+    use crate::view::tests::{atlas, view};
+
+    #[test]
+    fn the_oldest_gives_its_place_to_the_newest() {
+        let view = view(&atlas(1), 1, 1);
+        let point = view.atlas.points[0];
+        let place = Place { point, country: None, confidence: Confidence::City };
+        let caller = Caller { place, cell: view.atlas.cell(&place), observed: Vec::new() };
+        let (rules, path) = (Rules::default(), PathKind::Relayed);
+        let ask = Ask::new(&caller, CapabilityId(0), path, &rules);
+        let decision = choose(&view, |gauge| gauge.into(), &ask, view.published_at, 0).unwrap();
+        let decisions = Decisions::new(u64::MAX - 1);
+        for at_ms in 0..=Decisions::KEPT as u64 {
+            decisions.keep(Arc::new(Record {
+                id: decisions.next_id(),
+                at_ms,
+                capability: "app/0".into(),
+                path,
+                place,
+                home: view.atlas.name(0),
+                tried: Vec::new(),
+                applied: Vec::new(),
+                decision: decision.clone(),
+            }));
+        }
+        assert_eq!(decisions.latest(usize::MAX).len(), Decisions::KEPT);
+        assert!(decisions.find(DecisionId(u64::MAX - 1)).is_none());
+        // Ids go on where their numbers end.
+        for (id, at_ms) in [(u64::MAX, 1), (0, 2), (Decisions::KEPT as u64 - 2, 10_000)] {
+            assert_eq!(decisions.find(DecisionId(id)).map(|it| it.at_ms), Some(at_ms));
+        }
+    }
+}
