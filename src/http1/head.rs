@@ -262,8 +262,8 @@ fn span(bytes: &[u8], allowed: &Class) -> usize {
     at + bytes[at..].iter().take_while(|byte| is(allowed, **byte)).count()
 }
 
-/// Tells whether a field's name is `lower`, in whatever case: of what names are made of, only
-/// the two cases of a letter differ in that one bit.
+/// Tells whether a field's name is `lower`, which is letters and hyphens, in whatever case: of
+/// what names are made of, only the other case of a letter differs from these in that one bit.
 fn is_named<const N: usize>(name: &[u8], lower: &[u8; N]) -> bool {
     let differs = |name: &[u8; N]| {
         name.iter().zip(lower).fold(0, |differs, (byte, lower)| differs | ((byte | 0x20) ^ lower))

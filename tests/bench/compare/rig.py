@@ -14,10 +14,10 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
-TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
 WORK = TARGET / "bench"
 PARTS = TARGET / "release" / "examples" / "compare"
-PORTOLAN = pathlib.Path(os.environ.get("PORTOLAN_BIN", TARGET / "dist" / "portolan"))
+PORTOLAN = pathlib.Path(os.environ.get("PORTOLAN_BIN", TARGET / "dist" / "portolan")).resolve()
 CALL = "/apps/bench~2fcall/app"
 STREAM = "/apps/bench~2fstream/app"
 ORIGINS = ("127.0.0.1:18100", 8)
