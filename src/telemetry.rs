@@ -86,6 +86,7 @@ fn describe() {
     counter!("portolan_refusals_total", "Requests this node refused, by reason.");
     counter!("portolan_attempts_total", "Attempts at orchestrators that were refused, by outcome.");
     counter!("portolan_choice_scans_total", "Choices for which the short list was not enough.");
+    counter!("portolan_preconnects_total", "Connections opened ahead of requests, by result.");
     counter!("portolan_streams_cut_total", "Answers that broke off at their orchestrator.");
     counter!("portolan_answers_odd_total", "Successes that were empty or of another kind.");
     counter!("portolan_policies_applied_total", "Choices a policy had a part in, by policy.");

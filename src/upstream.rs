@@ -10,6 +10,7 @@ pub mod connect;
 pub mod fetch;
 pub mod guard;
 pub mod pin;
+pub mod preconnect;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,6 +27,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::id::OrchestratorId;
+use crate::upstream::preconnect::Ahead;
 use crate::uri::ServiceUri;
 use crate::view::outcome::Gauge;
 
@@ -63,6 +65,7 @@ struct Origin {
     /// The most recently used last.
     idle: Mutex<VecDeque<Idle>>,
     open: AtomicU32,
+    ahead: Mutex<Ahead>,
     gauge: Arc<Gauge>,
 }
 
@@ -209,15 +212,7 @@ impl Upstream {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let handshake = hyper::client::conn::http1::Builder::new()
-            .max_buf_size(BUFFER)
-            .handshake::<_, Body>(io)
-            .await;
-        let (sender, connection) = handshake.map_err(ConnectError::Http)?;
-        let moved = async move {
-            // Its end is seen by whoever holds the sender.
-            drop(connection.with_upgrades().await);
-        };
+        let (sender, moved) = shake_hands(io).await?;
         self.run(moved, runtime);
         Ok(Lease { sender, place, warm: false, once: false })
     }
@@ -228,9 +223,12 @@ impl Upstream {
         if let Some(known) = origins.get(&id).filter(|it| Arc::ptr_eq(&it.gauge, gauge)) {
             return Arc::clone(known);
         }
-        let origin =
-            Origin { idle: Mutex::default(), open: AtomicU32::new(0), gauge: Arc::clone(gauge) };
-        let origin = Arc::new(origin);
+        let origin = Arc::new(Origin {
+            idle: Mutex::default(),
+            open: AtomicU32::new(0),
+            ahead: Mutex::default(),
+            gauge: Arc::clone(gauge),
+        });
         origins.insert(id, Arc::clone(&origin));
         origin
     }
@@ -258,6 +256,22 @@ impl Upstream {
         while tasks.try_join_next().is_some() {}
         tasks.spawn_on(task, runtime);
     }
+}
+
+/// Begins to speak HTTP/1.1 over `io`; what is returned besides moves its bytes until it ends,
+/// which is seen by whoever holds the sender.
+async fn shake_hands<T>(
+    io: TokioIo<T>,
+) -> Result<(SendRequest<Body>, impl Future<Output = ()>), ConnectError>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(BUFFER)
+        .handshake::<_, Body>(io)
+        .await;
+    let (sender, connection) = handshake.map_err(ConnectError::Http)?;
+    Ok((sender, async move { drop(connection.with_upgrades().await) }))
 }
 
 /// Tells whether an idle connection takes a request; one whose last request is still being

@@ -115,6 +115,7 @@ impl Gateway {
             }
             Err(no_route) => return Err(self.nobody(view, job, no_route, now)),
         };
+        self.open_ahead(view, &decision, now);
         let member = decision.chosen().member;
         self.record(job, app, applied, decision);
         let Work::New { query, .. } = &job.work else { return Err(ServeError::NoDoor) };
@@ -200,6 +201,15 @@ impl Gateway {
             applied.push(if is_preferred { Applied::Preferred } else { Applied::Affinity });
         }
         Ok(decision)
+    }
+
+    /// Opens a connection to whom the next request would rather go to, were it open. One
+    /// reached through a peer has none of its own.
+    fn open_ahead(&self, view: &View, decision: &Decision, now: Instant) {
+        let better = decision.better_warm().and_then(|it| view.row(it.member.slot));
+        if let Some(row) = better.filter(|row| row.link.via.is_none()) {
+            self.shared.upstream.preconnect(row.id, &row.uri, &row.gauge, now);
+        }
     }
 
     /// Keeps a decision with what it was about.

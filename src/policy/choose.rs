@@ -20,6 +20,8 @@ pub struct Decision {
     pub chosen: usize,
     looked: Vec<Looked>,
     inputs: Vec<Inputs>,
+    /// Position of [`Decision::better_warm`].
+    better_warm: Option<usize>,
     /// How far above the least cost counted as equal.
     pub band: Micros,
     /// The random word.
@@ -87,6 +89,7 @@ pub fn choose(
     let Some(pick) = decide(&found.inputs, running, draw) else { return Err(found.no_route()) };
     Ok(Decision {
         chosen: found.at(pick.chosen),
+        better_warm: pick.better_warm.map(|at| found.at(at)),
         looked: found.looked,
         inputs: found.inputs,
         band: pick.band,
@@ -141,6 +144,11 @@ impl Decision {
     /// Returns the chosen candidate.
     pub fn chosen(&self) -> Seen {
         self.seen_of(&self.looked[self.chosen])
+    }
+
+    /// Returns who would have been clearly better, had a connection to it been open.
+    pub fn better_warm(&self) -> Option<Seen> {
+        self.better_warm.map(|at| self.seen_of(&self.looked[at]))
     }
 
     /// Returns everyone who was looked at.

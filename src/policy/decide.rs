@@ -10,6 +10,9 @@ pub struct Pick {
     pub chosen: usize,
     /// How far above the least cost still counts as equal.
     pub band: Micros,
+    /// Position of a cold candidate that would be clearly better than the chosen one, were
+    /// both warm.
+    pub better_warm: Option<usize>,
 }
 
 /// Picks one of `candidates`; `None` only when there are none.
@@ -25,7 +28,8 @@ pub fn decide(candidates: &[Inputs], running: Option<usize>, draw: u64) -> Optio
         Some(running) => running,
         None => draw_near_equal(candidates, &weighed, best, band, draw),
     };
-    Some(Pick { chosen, band })
+    let better_warm = better_warm(candidates, &weighed, chosen, band);
+    Some(Pick { chosen, band, better_warm })
 }
 
 /// Returns the parts of each candidate's cost.
@@ -100,6 +104,27 @@ pub(crate) fn near_equal(cost: Micros, best: &Inputs) -> Micros {
     let age_s = u64::from(best.load_age_ms) / 1000;
     let aged = best.utilisation_permille().saturating_mul(AGE_S + age_s) / AGE_S;
     Micros(narrow + (wide - narrow) * aged.min(1000) / 1000)
+}
+
+/// Returns the best of the cold candidates that would beat `chosen` by more than `band`, were
+/// both warm.
+///
+/// Calls keep warm what they are sent to: without this, whoever is warm and farther would be
+/// cheaper than whoever is near and cold for as long as calls come.
+fn better_warm(
+    candidates: &[Inputs],
+    weighed: &[Weighed],
+    chosen: usize,
+    band: Micros,
+) -> Option<usize> {
+    let warm = |at: usize| {
+        let Inputs { rtt_us, round_trips, .. } = candidates[at];
+        let opening = u64::from(rtt_us) * u64::from(round_trips.saturating_sub(1));
+        weighed[at].cost.0.saturating_sub(opening)
+    };
+    let limit = warm(chosen).saturating_sub(band.0);
+    let cold = (0..candidates.len()).filter(|at| candidates[*at].round_trips > 1);
+    cold.map(|at| (warm(at), at)).filter(|it| it.0 < limit).min().map(|(_cost, at)| at)
 }
 
 /// Draws two of the near-equals by free slots and returns the cheaper.
@@ -252,6 +277,19 @@ mod tests {
         assert!(!moved(24_000, 20_000), "less than 5 ms");
         assert!(!moved(208_000, 200_000), "less than a tenth");
         assert!(moved(60_000, 20_000));
+    }
+
+    #[test]
+    fn a_cold_one_worth_a_connection_is_named() {
+        let cold = |rtt_us| Inputs { round_trips: 3, ..idle(rtt_us) };
+        let named = |candidates: &[Inputs]| decide(candidates, None, 0).unwrap().better_warm;
+        let (far, farther) = (idle(80_000), Inputs { round_trips: 3, ..idle(70_000) });
+        assert_eq!(named(&[far, farther, cold(34_000)]), Some(2), "the best of them");
+        assert_eq!(named(&[far, cold(79_000)]), None, "a near-equal is not");
+        assert_eq!(named(&[idle(34_000), cold(80_000)]), None, "a worse one is not");
+        let failing = Inputs { failures_milli: 5_000, ..cold(34_000) };
+        assert_eq!(named(&[far, failing]), None, "what fails is not");
+        assert_eq!(named(&[cold(20_000)]), None, "the chosen one gets its own");
     }
 
     #[test]

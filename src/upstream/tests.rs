@@ -60,3 +60,43 @@ async fn a_fresh_connection_that_closes_at_once_is_no_reason_to_try_again() {
     let sent = lease.send_within(request(), PATIENCE).await;
     assert!(matches!(sent, Err(SendError::Broken(Break { sent: false, .. }))), "{sent:?}");
 }
+
+#[tokio::test]
+async fn one_connection_is_made_ahead_at_a_time_and_the_next_request_takes_it() {
+    let (upstream, listener, uri) = upstream().await;
+    let gauge = Arc::new(Gauge::default());
+    let now = clock::now();
+    for _ in 0..3 {
+        upstream.preconnect(ID, &uri, &gauge, now);
+    }
+    let origin = upstream.origin(ID, &gauge);
+    while gauge.warm() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((gauge.warm(), origin.open.load(Ordering::Acquire)), (1, 1));
+    drop(listener.accept().await.unwrap());
+    let lease = upstream.lease(ID, &uri, &gauge, now).await.unwrap();
+    assert_eq!((lease.warm, gauge.warm()), (true, 0));
+}
+
+#[tokio::test]
+async fn what_fails_ahead_is_left_alone_for_a_second_and_leaves_no_place_behind() {
+    let (upstream, listener, uri) = upstream().await;
+    let gauge = Arc::new(Gauge::default());
+    drop(listener);
+    let now = clock::now();
+    upstream.preconnect(ID, &uri, &gauge, now);
+    let origin = upstream.origin(ID, &gauge);
+    let failed = async || loop {
+        if let Ahead::Failed(at) = *lock(&origin.ahead) {
+            return at;
+        }
+        tokio::task::yield_now().await;
+    };
+    let first = failed().await;
+    upstream.preconnect(ID, &uri, &gauge, first + Duration::from_millis(999));
+    assert_eq!(failed().await, first);
+    upstream.preconnect(ID, &uri, &gauge, first + Duration::from_secs(1));
+    assert!(failed().await > first);
+    assert_eq!((gauge.warm(), origin.open.load(Ordering::Acquire)), (0, 0));
+}

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
+use portolan::devorch::Params;
 use portolan::id::OrchestratorId;
 use portolan::view::row::Standing;
 
-use crate::node::{Answer, Node, ONCE, Orch, Setup, params};
+use crate::node::{self, Answer, Node, ONCE, Orch, Setup, params};
 
 /// A node before a near and a far orchestrator.
 async fn two(more: &str) -> (Node, [Orch; 2]) {
@@ -168,4 +169,26 @@ async fn retries_have_a_budget_and_what_was_never_sent_costs_none_of_it() {
     let (node, mut orchs) = two("[policy]\nretry_percent = 0\nretries_per_second = 0").await;
     orchs[0].die().await;
     served_by(&call(&node, &[]).await, &orchs[1]);
+}
+
+#[tokio::test]
+async fn who_is_near_and_cold_is_connected_to_and_takes_over_from_who_is_far_and_warm() {
+    let near = Orch::start(Params { delays: "40ms".parse().unwrap(), ..params() }).await;
+    let orchs = [near, Orch::start(node::far()).await];
+    let node = Setup::new("policies").start(&orchs).await;
+    let [near, far] = &orchs;
+    served_by(&call(&node, &[("portolan-exclude", &id(near))]).await, far);
+    // Three round trips of 40 ms are dearer than one of 80.
+    served_by(&call(&node, &[]).await, far);
+    // Three at once, as many connections.
+    let taken_over = async || loop {
+        let three = tokio::join!(call(&node, &[]), call(&node, &[]), call(&node, &[]));
+        let is_near = |it: &Answer| it.header("portolan-orchestrator") == id(near);
+        if <[Answer; 3]>::from(three).iter().all(is_near) {
+            return;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), taken_over()).await.unwrap();
+    let made = metric(&node, "portolan_preconnects_total{result=\"made\"}").await;
+    assert!(made >= 1.0);
 }

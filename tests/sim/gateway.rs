@@ -10,6 +10,11 @@ pub(crate) trait Gateway {
     /// Returns who serves next, none of `tried`; `word` is random.
     fn choose(&mut self, now: u64, tried: &[usize], word: u64) -> Option<usize>;
 
+    /// Returns whom the last choice would have fallen on, had a connection been open.
+    fn better_warm(&mut self) -> Option<usize> {
+        None
+    }
+
     /// Returns what a client at `point` is shown that asks for a list.
     fn list(&mut self, now: u64, point: &Point, word: u64) -> Vec<usize>;
 

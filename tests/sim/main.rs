@@ -75,7 +75,8 @@ it lies in with 95 %.
 nearest: by distance, and the next nearest when refused.
 go-livepeer: stake 0.7 and random 0.3, sessions used again; live: the least initial latency.
 p2c peak-ewma: the better of two drawn; biased: failures and refusals count as five seconds.
-All get four attempts, warm connections, and checks every five seconds; a herd walks its list.
+All get four attempts, connections that stay open, and checks every five seconds; Portolan opens
+some ahead. A herd walks its list.
 Bars: mean and p99 below all others' with the whole interval; failures not above theirs, that is,
 the interval not wholly above zero and the mean no more than 0.01 % (one request in ten thousand)
 above it.

@@ -49,6 +49,7 @@ pub(crate) struct Node {
     store: MemoryStore,
     sent: Vec<u64>,
     checks: Vec<usize>,
+    better_warm: Option<usize>,
 }
 
 impl Node {
@@ -102,6 +103,7 @@ impl Node {
             store: MemoryStore::new(HEALTH),
             sent: vec![0; world.gateways.len()],
             checks: Vec::new(),
+            better_warm: None,
             start,
             site,
             uris,
@@ -185,7 +187,12 @@ impl Gateway for Node {
         let tried: Vec<_> = tried.iter().map(|it| OrchestratorId::of(&self.uris[*it])).collect();
         let ask = self.ask(&self.caller, PathKind::Relayed, &tried);
         let decision = choose(&self.view, |gauge| gauge.into(), &ask, self.at(now), word).ok()?;
+        self.better_warm = decision.better_warm().map(|it| self.by_id[&it.orchestrator]);
         Some(self.by_id[&decision.chosen().orchestrator])
+    }
+
+    fn better_warm(&mut self) -> Option<usize> {
+        self.better_warm.take()
     }
 
     fn list(&mut self, now: u64, point: &Point, word: u64) -> Vec<usize> {

@@ -5,7 +5,7 @@ mod due;
 mod news;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use self::attempt::Attempt;
@@ -47,6 +47,8 @@ pub(crate) struct Run<'a> {
     cut: Vec<(usize, usize)>,
     /// Idle connections by gateway and orchestrator.
     idle: Vec<Vec<u32>>,
+    /// Who opens a connection ahead, and to whom.
+    opening: BTreeSet<(usize, usize)>,
     jobs: Vec<Job>,
     attempts: Vec<Attempt>,
     due: BinaryHeap<Reverse<Due>>,
@@ -75,6 +77,7 @@ impl<'a> Run<'a> {
             gateways: (0..count).map(|number| algorithm.gateway(world, number)).collect(),
             cut: Vec::new(),
             idle: vec![vec![0; world.servers.len()]; count],
+            opening: BTreeSet::new(),
             jobs: vec![Job::default(); world.requests.len()],
             attempts: Vec::new(),
             due: BinaryHeap::new(),
@@ -130,6 +133,7 @@ impl<'a> Run<'a> {
                 }
                 self.go_on(now, request);
             }
+            Event::Opened(gateway, server, life) => self.opened(gateway, server, life),
             Event::Connects(attempt) => self.connects(now, attempt),
             Event::Reaches(attempt) => self.reaches(now, attempt),
             Event::Finished(attempt) => self.finished(now, attempt),
@@ -179,6 +183,9 @@ impl<'a> Run<'a> {
             }
             return;
         };
+        if let Some(better) = self.gateways[gateway].better_warm() {
+            self.open_ahead(now, request, better);
+        }
         self.moves.push(Move { at: now, request: request as u32, server: server as u16 });
         let direct = self.jobs[request].list.is_some();
         self.jobs[request].tried.push(server);

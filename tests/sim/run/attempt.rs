@@ -6,7 +6,7 @@ use super::Run;
 use super::due::Event;
 use crate::algorithm::{Answered, End};
 use crate::draws;
-use crate::server::{Arrival, State};
+use crate::server::{Arrival, Server, State};
 
 /// One request at one orchestrator.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +40,34 @@ impl Run<'_> {
         } else {
             self.then(now + rtt / 2, Event::Connects(attempt));
         }
+    }
+
+    /// Opens a connection ahead of the requests, unless one is being opened there.
+    pub(super) fn open_ahead(&mut self, now: u64, request: usize, server: usize) {
+        let gateway = self.world.requests[request].gateway;
+        if self.opening.insert((gateway, server)) {
+            let takes = match self.cut.contains(&(gateway, server)) {
+                true => CONNECT_PATIENCE.as_micros() as u64,
+                false => 2 * self.world.course(request, server),
+            };
+            self.then(now + takes, Event::Opened(gateway, server, self.servers[server].life));
+        }
+    }
+
+    /// A connection opened ahead is there, where anybody was to open it to.
+    pub(super) fn opened(&mut self, gateway: usize, server: usize, life: u32) {
+        self.opening.remove(&(gateway, server));
+        let Server { state, life: is, .. } = &self.servers[server];
+        let closed = *state == State::Down || *is != life || self.cut.contains(&(gateway, server));
+        if !closed {
+            self.keep_idle(gateway, server);
+        }
+    }
+
+    fn keep_idle(&mut self, gateway: usize, server: usize) {
+        let idle = &mut self.idle[gateway][server];
+        *idle = (*idle + 1).min(IDLE_MAX);
+        self.gateways[gateway].warm(server, *idle);
     }
 
     /// Takes an idle connection, if there is one.
@@ -112,9 +140,7 @@ impl Run<'_> {
         let gateway = request.gateway;
         if request.direct.is_none() {
             if end == End::Served || end == End::Full || end == End::Failed {
-                let idle = &mut self.idle[gateway][attempt.server];
-                *idle = (*idle + 1).min(IDLE_MAX);
-                self.gateways[gateway].warm(attempt.server, *idle);
+                self.keep_idle(gateway, attempt.server);
             }
             let took = now - attempt.began;
             let waited = now.saturating_sub(attempt.sent);

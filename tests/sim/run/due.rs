@@ -18,6 +18,8 @@ pub(super) struct Due {
 pub(super) enum Event {
     Ask(usize),
     Connects(usize),
+    /// A connection that a gateway opened ahead to a server, in that life of it.
+    Opened(usize, usize, u32),
     Reaches(usize),
     Finished(usize),
     Answers(usize, End),
