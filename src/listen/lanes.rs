@@ -3,7 +3,8 @@
 //! A connection stays on the lane it was given at first, with its requests. Those that are ready
 //! at once are taken through the same step one after the other, while the code of that step is
 //! still near the core; on the runtime of the actors, where whoever was woken last goes first,
-//! a small call took half as much processor time again. A connection to an orchestrator stays
+//! a small call took half as much processor time again. They are few, so that what a request
+//! touched is near the core too when its next step comes. A connection to an orchestrator stays
 //! on the lane that made it and serves all of them: that idle ones are taken by their own lane
 //! first was tried on two lanes, and made no difference that could be measured.
 
@@ -98,6 +99,7 @@ impl Lane {
     fn start(at: usize, mut open: watch::Receiver<()>) -> io::Result<Self> {
         let runtime = Builder::new_current_thread()
             .enable_all()
+            .max_io_events_per_tick(READY_AT_ONCE)
             .thread_name("lane-names")
             .max_blocking_threads(NAMES_AT_ONCE)
             .build()?;
@@ -123,6 +125,11 @@ pub(crate) fn not_let_in(error: &io::Error) {
     tracing::warn!(%error, "a connection was not let in");
 }
 
+/// Connections a lane hears of at once. A request touches about 35 KiB, in four steps between
+/// which all others have theirs; a core's own cache has room for some sixteen. A small call
+/// took 9 to 16 % less than with tokio's 1,024 at 256 connections (three series of 15 to 36
+/// rounds) and 8 % less at 32; with 24 and 32 the gain was gone, with 6 too.
+const READY_AT_ONCE: usize = 16;
 /// Names of orchestrators one lane has looked up at once, on threads that block; further
 /// ones wait for those.
 const NAMES_AT_ONCE: usize = 64;
