@@ -12,7 +12,7 @@ use crate::trace::passable_state;
 pub(crate) fn onward(job: &Job, host: HeaderValue) -> HeaderMap {
     let fields = job.visit.fields;
     let named = named(&job.headers, fields.has(Fields::CONNECTION));
-    let mut passed = HeaderMap::with_capacity(job.headers.len() + ADDED);
+    let mut passed = HeaderMap::with_capacity((job.headers.len() + ADDED).max(ANSWERED));
     passed.insert(header::HOST, host);
     for (name, value) in &job.headers {
         if goes_on(name.as_str(), value, &named, job.belongs()) {
@@ -104,6 +104,9 @@ fn stays(name: &str) -> bool {
 
 /// What is added to the fields of nearly every request: a trace.
 const ADDED: usize = 1;
+/// The HTTP layer reads an answer's fields into the emptied map of its request: so many of both
+/// have room without growing it, those added to the answer (`edge::marks`) among them.
+const ANSWERED: usize = 12;
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 #[cfg(test)]
