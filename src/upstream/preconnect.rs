@@ -1,6 +1,7 @@
 //! Connections made before a request needs them, so that none waits for the way to be opened.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use metrics::counter;
@@ -43,9 +44,9 @@ impl Ahead {
 impl Upstream {
     /// Opens a connection to `uri` in the background and keeps it for the next request.
     ///
-    /// Nothing happens while one is being opened there, within a second of a failure, or
-    /// where all connections to it are in use. A failure is counted, and is no outcome: what
-    /// an orchestrator is worth is told by checks and requests.
+    /// Nothing happens while one is being opened there, within a second of a failure, where
+    /// all connections to it are in use, or where no more idle ones are kept. A failure is
+    /// counted, and is no outcome: what an orchestrator is worth is told by checks and requests.
     pub fn preconnect(
         &self,
         id: OrchestratorId,
@@ -53,6 +54,9 @@ impl Upstream {
         gauge: &Arc<Gauge>,
         now: Instant,
     ) {
+        if self.idle_all.load(Ordering::Relaxed) >= self.params.idle_all_max {
+            return;
+        }
         let origin = self.origin(id, gauge);
         if !lock(&origin.ahead).begin(now) {
             return;

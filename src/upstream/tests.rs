@@ -100,3 +100,19 @@ async fn what_fails_ahead_is_left_alone_for_a_second_and_leaves_no_place_behind(
     assert!(failed().await > first);
     assert_eq!((gauge.warm(), origin.open.load(Ordering::Acquire)), (0, 0));
 }
+
+#[tokio::test]
+async fn none_is_made_ahead_that_would_not_be_kept() {
+    let (mut upstream, listener, uri) = upstream().await;
+    upstream.params.idle_all_max = 1;
+    let (gauge, other) = (Arc::new(Gauge::default()), Arc::new(Gauge::default()));
+    let now = clock::now();
+    upstream.preconnect(ID, &uri, &gauge, now);
+    while gauge.warm() == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(listener.accept().await.unwrap());
+    upstream.preconnect(OrchestratorId(2), &uri, &other, now);
+    let refused = tokio::time::timeout(Duration::from_millis(100), listener.accept()).await;
+    assert!(refused.is_err(), "a second one was made");
+}
