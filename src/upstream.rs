@@ -73,6 +73,8 @@ struct Origin {
 struct Idle {
     sender: SendRequest<Body>,
     since: Instant,
+    /// Whether it has carried a request.
+    used: bool,
     _counted: Counted,
 }
 
@@ -85,7 +87,7 @@ struct Counted(Arc<AtomicU32>);
 pub struct Lease {
     sender: SendRequest<Body>,
     place: Place,
-    /// Whether the connection had carried a request before.
+    /// Whether the connection was there before the request.
     pub warm: bool,
     /// Whether it carries this one request only.
     once: bool,
@@ -107,7 +109,7 @@ pub type Unanswered = TrySendError<Request<Body>>;
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// An idle connection was gone before a byte of the request went out; the request is
-    /// whole. Never said of a fresh connection, so that trying again ends.
+    /// whole. Never said of a connection made for it, so that trying again ends.
     #[error("the connection was closed before the request was sent")]
     Unsent(Box<Request<Body>>),
     /// No head came back.
@@ -154,8 +156,7 @@ impl Upstream {
         while let Some(mut idle) = origin.take_idle() {
             // A place is held from here on, also while a dead connection is dropped.
             let place = self.held_place(&origin);
-            let fresh = now.saturating_duration_since(idle.since) < self.params.idle_for;
-            if fresh && is_ready(&mut idle.sender).await {
+            if idle.is_fresh(now, self.params.idle_for) && is_ready(&mut idle.sender).await {
                 return Ok(Lease { sender: idle.sender, place, warm: true, once: false });
             }
         }
@@ -212,7 +213,7 @@ impl Upstream {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (sender, moved) = shake_hands(io).await?;
+        let (sender, moved) = speak_http1(io).await?;
         self.run(moved, runtime);
         Ok(Lease { sender, place, warm: false, once: false })
     }
@@ -239,8 +240,7 @@ impl Upstream {
         for origin in origins {
             let mut idle = lock(&origin.idle);
             let before = idle.len();
-            let fresh = |at: Instant| now.saturating_duration_since(at) < self.params.idle_for;
-            idle.retain(|it| fresh(it.since) && !it.sender.is_closed());
+            idle.retain(|it| it.is_fresh(now, self.params.idle_for) && !it.sender.is_closed());
             origin.open.fetch_sub((before - idle.len()) as u32, Ordering::AcqRel);
             origin.gauge.set_warm(idle.len() as u32);
         }
@@ -260,7 +260,7 @@ impl Upstream {
 
 /// Begins to speak HTTP/1.1 over `io`; what is returned besides moves its bytes until it ends,
 /// which is seen by whoever holds the sender.
-async fn shake_hands<T>(
+async fn speak_http1<T>(
     io: TokioIo<T>,
 ) -> Result<(SendRequest<Body>, impl Future<Output = ()>), ConnectError>
 where
@@ -330,8 +330,14 @@ impl Lease {
 
     /// Keeps the connection for the next request.
     pub fn put_back(self, now: Instant) {
+        self.keep(now, true);
+    }
+
+    /// Keeps the connection, unless there is no room for it or it is closed; `used` tells
+    /// whether it has carried a request. Returns whether it is kept.
+    fn keep(self, now: Instant, used: bool) -> bool {
         if self.once || self.sender.is_closed() {
-            return;
+            return false;
         }
         let Self { sender, place, warm: _, once: _ } = self;
         let mut idle = lock(&place.origin.idle);
@@ -344,8 +350,9 @@ impl Lease {
             place.origin.open.fetch_sub(1, Ordering::AcqRel);
         }
         let counted = Counted::new(&place.idle_all);
-        if place.idle_all.load(Ordering::Relaxed) <= place.idle_all_max {
-            idle.push_back(Idle { sender, since: now, _counted: counted });
+        let has_room = place.idle_all.load(Ordering::Relaxed) <= place.idle_all_max;
+        if has_room {
+            idle.push_back(Idle { sender, since: now, used, _counted: counted });
             // The idle connection keeps the place.
             place.origin.open.fetch_add(1, Ordering::AcqRel);
         }
@@ -353,6 +360,15 @@ impl Lease {
         drop(idle);
         // Closed outside the lock.
         drop(oldest);
+        has_room
+    }
+}
+
+impl Idle {
+    /// Tells whether it is young enough by `now` to be taken.
+    fn is_fresh(&self, now: Instant, idle_for: Duration) -> bool {
+        let kept_for = if self.used { idle_for } else { idle_for.min(UNUSED_FOR) };
+        now.saturating_duration_since(self.since) < kept_for
     }
 }
 
@@ -384,6 +400,9 @@ const READY_WITHIN: Duration = Duration::from_millis(10);
 /// An idle connection used within this time is in use as far as the load goes: under many
 /// requests at once all are idle now and then, and making them anew costs more than a request.
 const IN_USE: Duration = Duration::from_secs(1);
+/// How long a connection is kept that has carried nothing yet: servers give the first request
+/// less time than the next (of HAProxy and Go it is an option of its own, often 10 s).
+const UNUSED_FOR: Duration = Duration::from_secs(5);
 /// Bytes a connection gathers before it writes, and reads at once where so many come; longer
 /// heads are refused. A megabyte takes four steps each way rather than sixteen.
 const BUFFER: usize = 256 * 1024;

@@ -203,11 +203,10 @@ impl Gateway {
         Ok(decision)
     }
 
-    /// Opens a connection to whom the next request would rather go to, were it open. One
-    /// reached through a peer has none of its own.
+    /// Opens a connection to whom the next request would rather go to, were it open.
     fn open_ahead(&self, view: &View, decision: &Decision, now: Instant) {
         let better = decision.better_warm().and_then(|it| view.row(it.member.slot));
-        if let Some(row) = better.filter(|row| row.link.via.is_none()) {
+        if let Some(row) = better {
             self.shared.upstream.preconnect(row.id, &row.uri, &row.gauge, now);
         }
     }

@@ -86,7 +86,14 @@ pub fn choose(
     }
     let scanned = found.inputs.len() < ENOUGH && scan(view, &mut found, &live, ask, now);
     let running = ask.running.and_then(|running| found.position(running.on));
-    let Some(pick) = decide(&found.inputs, running, draw) else { return Err(found.no_route()) };
+    // One that is reached through a peer keeps no connection.
+    let opens = |at| {
+        let row = view.row(found.looked[found.at(at)].member.slot);
+        row.is_some_and(|row| row.link.via.is_none())
+    };
+    let Some(pick) = decide(&found.inputs, running, draw, opens) else {
+        return Err(found.no_route());
+    };
     Ok(Decision {
         chosen: found.at(pick.chosen),
         better_warm: pick.better_warm.map(|at| found.at(at)),
@@ -146,7 +153,8 @@ impl Decision {
         self.seen_of(&self.looked[self.chosen])
     }
 
-    /// Returns who would have been clearly better, had a connection to it been open.
+    /// Returns who would have been clearly better, had a connection to it been open; means
+    /// nothing where the caller connects by itself.
     pub fn better_warm(&self) -> Option<Seen> {
         self.better_warm.map(|at| self.seen_of(&self.looked[at]))
     }

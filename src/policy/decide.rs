@@ -19,16 +19,23 @@ pub struct Pick {
 ///
 /// `running` is the position of the candidate a session runs on. It is kept unless another
 /// is better by more than a tenth and by more than 5 ms, after the cost of switching.
-/// Among near-equals two are drawn by free slots and the cheaper one is taken.
-pub fn decide(candidates: &[Inputs], running: Option<usize>, draw: u64) -> Option<Pick> {
+/// Among near-equals two are drawn by free slots and the cheaper one is taken. `opens` tells of
+/// whom a connection can be opened to and kept.
+pub fn decide(
+    candidates: &[Inputs],
+    running: Option<usize>,
+    draw: u64,
+    opens: impl Fn(usize) -> bool,
+) -> Option<Pick> {
     let weighed = weigh(candidates);
     let (best, least_cost) = two_least(weighed.iter().map(|it| it.cost)).0?;
     let band = near_equal(least_cost, &candidates[best]);
-    let chosen = match running.filter(|at| keeps(weighed[*at].cost, least_cost)) {
-        Some(running) => running,
-        None => draw_near_equal(candidates, &weighed, best, band, draw),
-    };
-    let better_warm = better_warm(candidates, &weighed, chosen, band);
+    if let Some(running) = running.filter(|at| keeps(weighed[*at].cost, least_cost)) {
+        // It would be kept beside somebody warm as well.
+        return Some(Pick { chosen: running, band, better_warm: None });
+    }
+    let chosen = draw_near_equal(candidates, &weighed, best, band, draw);
+    let better_warm = better_warm(candidates, &weighed, chosen, band, opens);
     Some(Pick { chosen, band, better_warm })
 }
 
@@ -116,15 +123,19 @@ fn better_warm(
     weighed: &[Weighed],
     chosen: usize,
     band: Micros,
+    opens: impl Fn(usize) -> bool,
 ) -> Option<usize> {
+    let cold = |at: usize| candidates[at].round_trips > 1;
     let warm = |at: usize| {
         let Inputs { rtt_us, round_trips, .. } = candidates[at];
         let opening = u64::from(rtt_us) * u64::from(round_trips.saturating_sub(1));
         weighed[at].cost.0.saturating_sub(opening)
     };
-    let limit = warm(chosen).saturating_sub(band.0);
-    let cold = (0..candidates.len()).filter(|at| candidates[*at].round_trips > 1);
-    cold.map(|at| (warm(at), at)).filter(|it| it.0 < limit).min().map(|(_cost, at)| at)
+    let stays_cold = cold(chosen) && !opens(chosen);
+    let limit = if stays_cold { weighed[chosen].cost.0 } else { warm(chosen) };
+    let limit = limit.saturating_sub(band.0);
+    let better = (0..candidates.len()).filter(|at| cold(*at) && warm(*at) < limit && opens(*at));
+    better.min_by_key(|at| warm(*at))
 }
 
 /// Draws two of the near-equals by free slots and returns the cheaper.
@@ -208,7 +219,7 @@ mod tests {
     use crate::score::tests::idle;
 
     fn chosen(candidates: &[Inputs], running: Option<usize>, draw: u64) -> usize {
-        decide(candidates, running, draw).unwrap().chosen
+        decide(candidates, running, draw, |_| true).unwrap().chosen
     }
 
     /// How often each of `candidates` is chosen over evenly spread words.
@@ -223,7 +234,7 @@ mod tests {
 
     #[test]
     fn nobody_is_chosen_from_nobody() {
-        assert_eq!(decide(&[], None, 7), None);
+        assert_eq!(decide(&[], None, 7, |_| true), None);
     }
 
     #[test]
@@ -282,7 +293,8 @@ mod tests {
     #[test]
     fn a_cold_one_worth_a_connection_is_named() {
         let cold = |rtt_us| Inputs { round_trips: 3, ..idle(rtt_us) };
-        let named = |candidates: &[Inputs]| decide(candidates, None, 0).unwrap().better_warm;
+        let named =
+            |candidates: &[Inputs]| decide(candidates, None, 0, |_| true).unwrap().better_warm;
         let (far, farther) = (idle(80_000), Inputs { round_trips: 3, ..idle(70_000) });
         assert_eq!(named(&[far, farther, cold(34_000)]), Some(2), "the best of them");
         assert_eq!(named(&[far, cold(79_000)]), None, "a near-equal is not");
@@ -290,6 +302,21 @@ mod tests {
         let failing = Inputs { failures_milli: 5_000, ..cold(34_000) };
         assert_eq!(named(&[far, failing]), None, "what fails is not");
         assert_eq!(named(&[cold(20_000)]), None, "the chosen one gets its own");
+    }
+
+    #[test]
+    fn who_cannot_be_connected_to_hides_nobody_and_is_not_thought_warm() {
+        let cold = |rtt_us| Inputs { round_trips: 3, ..idle(rtt_us) };
+        let named = |candidates: &[Inputs], running, shut: usize| {
+            decide(candidates, running, 0, |at| at != shut).unwrap().better_warm
+        };
+        let all = [idle(80_000), cold(34_000), cold(30_000)];
+        assert_eq!((named(&all, None, 3), named(&all, None, 2)), (Some(2), Some(1)));
+        // Chosen, and three round trips away for good.
+        let all = [cold(26_000), cold(34_000)];
+        assert_eq!((named(&all, None, 2), named(&all, None, 0)), (None, Some(1)));
+        let all = [idle(38_000), cold(30_000)];
+        assert_eq!((named(&all, None, 2), named(&all, Some(0), 2)), (Some(1), None), "it stays");
     }
 
     #[test]

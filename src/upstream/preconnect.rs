@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use crate::clock;
 use crate::id::OrchestratorId;
 use crate::upstream::connect::Protocol;
-use crate::upstream::{ConnectError, Dialer, Lease, Place, Upstream, lock, shake_hands};
+use crate::upstream::{ConnectError, Dialer, Lease, Origin, Place, Upstream, lock, speak_http1};
 use crate::uri::ServiceUri;
 use crate::view::outcome::Gauge;
 
@@ -22,8 +22,21 @@ pub(super) enum Ahead {
     Idle,
     /// One is.
     Making,
-    /// None is, and the last one failed at this moment.
+    /// None is, and the last one came to nothing at this moment.
     Failed(Instant),
+}
+
+/// One that is being made; whatever becomes of its task, the next one is not held up.
+#[derive(Debug)]
+struct Making {
+    origin: Arc<Origin>,
+    ends: Ahead,
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        *lock(&self.origin.ahead) = self.ends;
+    }
 }
 
 impl Ahead {
@@ -42,11 +55,13 @@ impl Ahead {
 }
 
 impl Upstream {
-    /// Opens a connection to `uri` in the background and keeps it for the next request.
+    /// Opens a connection to `uri` in the background and keeps it for the next request, if
+    /// that comes within [`UNUSED_FOR`](super::UNUSED_FOR).
     ///
-    /// Nothing happens while one is being opened there, within a second of a failure, where
-    /// all connections to it are in use, or where no more idle ones are kept. A failure is
-    /// counted, and is no outcome: what an orchestrator is worth is told by checks and requests.
+    /// Nothing happens while one is being opened there, within a second of a failure, where it
+    /// would take the last place from a request, or where no more idle ones are kept. A failure
+    /// is counted, and is no outcome: what an orchestrator is worth is told by checks and
+    /// requests.
     pub fn preconnect(
         &self,
         id: OrchestratorId,
@@ -58,27 +73,30 @@ impl Upstream {
             return;
         }
         let origin = self.origin(id, gauge);
+        if origin.open.load(Ordering::Acquire).saturating_add(1) >= self.params.connections_max {
+            return;
+        }
         if !lock(&origin.ahead).begin(now) {
             return;
         }
-        let (place, dialer, uri) =
-            (self.place(Arc::clone(&origin)), self.dialer.clone(), uri.clone());
+        let mut making = Making { origin: Arc::clone(&origin), ends: Ahead::Failed(now) };
+        let place = self.place(origin);
+        // Boxed, or the connection keeps room for its handshake.
+        let opening = Box::pin(open(self.dialer.clone(), uri.clone(), place));
         let made = async move {
-            // Boxed, or the connection keeps room for its handshake.
-            let made = Box::pin(open(&dialer, &uri, place)).await;
+            let made = opening.await;
             let now = clock::now();
-            let (ahead, result) = match &made {
-                Ok(_) => (Ahead::Idle, "made"),
-                Err(_) => (Ahead::Failed(now), "failed"),
+            let (result, moved) = match made {
+                Ok((lease, moved)) => match lease.keep(now, false) {
+                    true => ("made", Some(moved)),
+                    false => ("unkept", None),
+                },
+                Err(_) => ("failed", None),
             };
+            making.ends = if moved.is_some() { Ahead::Idle } else { Ahead::Failed(now) };
+            drop(making);
             counter!("portolan_preconnects_total", "result" => result).increment(1);
-            let moved = made.map(|(lease, moved)| {
-                lease.put_back(now);
-                moved
-            });
-            *lock(&origin.ahead) = ahead;
-            drop(origin);
-            if let Ok(moved) = moved {
+            if let Some(moved) = moved {
                 moved.await;
             }
         };
@@ -88,13 +106,13 @@ impl Upstream {
 
 /// Opens a connection in `place`; what is returned besides moves its bytes.
 async fn open(
-    dialer: &Dialer,
-    uri: &ServiceUri,
+    dialer: Dialer,
+    uri: ServiceUri,
     place: Result<Place, ConnectError>,
 ) -> Result<(Lease, impl Future<Output = ()>), ConnectError> {
     let place = place?;
-    let io = dialer.dial(uri, Protocol::Http1).await?.io;
-    let (sender, moved) = shake_hands(io).await?;
+    let io = dialer.dial(&uri, Protocol::Http1).await?.io;
+    let (sender, moved) = speak_http1(io).await?;
     Ok((Lease { sender, place, warm: false, once: false }, moved))
 }
 

@@ -80,6 +80,51 @@ async fn one_connection_is_made_ahead_at_a_time_and_the_next_request_takes_it() 
 }
 
 #[tokio::test]
+async fn what_has_carried_nothing_is_kept_for_five_seconds() {
+    let (upstream, _listener, uri) = upstream().await;
+    let gauge = Arc::new(Gauge::default());
+    for (used, kept_for) in [(false, UNUSED_FOR), (true, upstream.params.idle_for)] {
+        let now = clock::now();
+        let lease = upstream.lease(ID, &uri, &gauge, now).await.unwrap();
+        assert!(lease.keep(now, used));
+        upstream.sweep(now + kept_for - Duration::from_millis(1));
+        assert_eq!(gauge.warm(), 1);
+        upstream.sweep(now + kept_for);
+        assert_eq!(gauge.warm(), 0);
+    }
+}
+
+#[tokio::test]
+async fn the_last_place_is_left_to_requests() {
+    let (mut upstream, listener, uri) = upstream().await;
+    upstream.params.connections_max = 2;
+    let gauge = Arc::new(Gauge::default());
+    let _held = upstream.lease(ID, &uri, &gauge, clock::now()).await.unwrap();
+    drop(listener.accept().await.unwrap());
+    upstream.preconnect(ID, &uri, &gauge, clock::now());
+    let refused = tokio::time::timeout(Duration::from_millis(100), listener.accept()).await;
+    assert!(refused.is_err(), "the last place was taken");
+    assert!(upstream.lease(ID, &uri, &gauge, clock::now()).await.is_ok());
+}
+
+#[tokio::test]
+async fn one_that_ends_up_unkept_is_not_made_again_at_once() {
+    let (mut upstream, listener, uri) = upstream().await;
+    upstream.params.idle_all_max = 1;
+    let gauge = Arc::new(Gauge::default());
+    upstream.preconnect(ID, &uri, &gauge, clock::now());
+    // Somebody else's connection takes the room meanwhile.
+    let _other = Counted::new(&upstream.idle_all);
+    drop(listener.accept().await.unwrap());
+    let origin = upstream.origin(ID, &gauge);
+    while matches!(*lock(&origin.ahead), Ahead::Making) {
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(*lock(&origin.ahead), Ahead::Failed(_)));
+    assert_eq!((gauge.warm(), origin.open.load(Ordering::Acquire)), (0, 0));
+}
+
+#[tokio::test]
 async fn what_fails_ahead_is_left_alone_for_a_second_and_leaves_no_place_behind() {
     let (upstream, listener, uri) = upstream().await;
     let gauge = Arc::new(Gauge::default());

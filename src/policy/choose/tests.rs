@@ -160,7 +160,7 @@ fn a_decision_replays_from_its_own_record() {
             })
             .collect();
         let inputs: Vec<Inputs> = eligible.iter().map(|(_, inputs)| *inputs).collect();
-        let pick = decide(&inputs, None, decision.draw).unwrap();
+        let pick = decide(&inputs, None, decision.draw, |_| true).unwrap();
         assert_eq!(eligible[pick.chosen].0, decision.chosen);
     }
 }
