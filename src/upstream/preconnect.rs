@@ -56,7 +56,7 @@ impl Ahead {
 
 impl Upstream {
     /// Opens a connection to `uri` in the background and keeps it for the next request, if
-    /// that comes within [`UNUSED_FOR`](super::UNUSED_FOR).
+    /// that comes within five seconds.
     ///
     /// Nothing happens while one is being opened there, within a second of a failure, where it
     /// would take the last place from a request, or where no more idle ones are kept. A failure
